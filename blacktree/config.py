@@ -1,0 +1,252 @@
+"""All settings and their defaults, in one place: TOML file, `BLACKTREE_<SECTION>_<KEY>`, flags.
+
+Units are in the names. Unknown keys are errors with the nearest known name.
+"""
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from blacktree.errors import BadRequest
+from blacktree.spec import PoolName
+from blacktree.strict import convert, nearest
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Bytes = Annotated[int, Meta(ge=0)]
+
+SECRET_KEYS = frozenset({"broker_url"})
+
+
+class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[orchestrator]`: the daemon that holds jobs, workers and the door."""
+
+    state_directory: str = ""
+    listen: str = "127.0.0.1:8080"
+    grpc_listen: str = "127.0.0.1:5051"
+    broker_url: str = ""
+    join_token_file: str = ""
+    token_file: str = ""
+    lease_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    health_interval_seconds: Positive = 120.0
+    shutdown_grace_seconds: Annotated[float, Meta(ge=0)] = 10.0
+    allow_local_sources: bool = False
+    secrets_directory: str = ""
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    tls_client_ca_file: str = ""
+    allow_plaintext_grpc: bool = False
+    minimum_free_disk_bytes: Bytes = 256 << 20
+    retry_first_seconds: Positive = 2.0
+    retry_limit_seconds: Positive = 300.0
+    slot_wait_seconds: Positive = 600.0
+    maximum_pools: Count = 64
+    retention_days: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class DoorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[door]`: limits on whatever arrives from outside."""
+
+    allowed_hosts: list[str] = []
+    allowed_origins: list[str] = []
+    maximum_connections: Count = 4096
+    maximum_body_bytes: Count = 1 << 20
+    maximum_frame_bytes: Count = 1 << 20
+    maximum_watches: Count = 64
+    head_seconds: Positive = 10.0
+    body_seconds: Positive = 30.0
+    send_seconds: Positive = 30.0
+    ping_seconds: Positive = 20.0
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[worker]`: a daemon that builds."""
+
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] = ""
+    orchestrator: str = "127.0.0.1:5051"
+    listen: str = "127.0.0.1:6000"
+    advertise: str = ""
+    slots: Annotated[int, Meta(ge=1, le=1024)] = 2
+    pool: PoolName = "default"
+    labels: dict[str, str] = {}
+    state_directory: str = ""
+    join_token_file: str = ""
+    engine: str = ""
+    provider: str = "docker"
+    steps: tuple[str, ...] = ("sync", "build", "tag")
+    secrets_directory: str = ""
+    git_credentials_file: str = ""
+    ssh_key_file: str = ""
+    ssh_known_hosts_file: str = ""
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    tls_ca_file: str = ""
+    allow_plaintext_grpc: bool = False
+    minimum_free_disk_bytes: Bytes = 1 << 30
+    image_budget_bytes: Bytes = 20 << 30
+    cache_budget_bytes: Bytes = 20 << 30
+    mirror_budget_bytes: Bytes = 20 << 30
+    maximum_repository_bytes: Bytes = 10 << 30
+    maximum_context_files: Count = 500_000
+    spool_bytes: Bytes = 1 << 30
+    git_stall_seconds: Positive = 60.0
+    shutdown_grace_seconds: Annotated[float, Meta(ge=0)] = 10.0
+    sweep_interval_seconds: Positive = 600.0
+
+
+class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[queue]`: what the farm does on RabbitMQ beyond its tickets."""
+
+    repository_base_url: str = "https://github.com/"
+    push_prefix: str = ""
+    status_maximum: Count = 10_000
+    events: bool = False
+    event_maximum: Count = 10_000
+    prefetch: Annotated[int, Meta(ge=1, le=1000)] = 32
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[log]`: what the daemons say of themselves, on stderr."""
+
+    level: str = "info"
+    format: str = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole tree. `origins` of the values come from `load`."""
+
+    orchestrator: OrchestratorConfig = OrchestratorConfig()
+    door: DoorConfig = DoorConfig()
+    worker: WorkerConfig = WorkerConfig()
+    queue: QueueConfig = QueueConfig()
+    log: LogConfig = LogConfig()
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
+
+Origins = dict[tuple[str, str], str]
+
+
+def default_state_directory(environ: Mapping[str, str], part: str) -> str:
+    """`$STATE_DIRECTORY` (systemd), else the XDG base directory rules, else ~/.local/state."""
+    if environ.get("STATE_DIRECTORY"):
+        return environ["STATE_DIRECTORY"].split(":")[0]
+    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/"), ".local", "state")
+    return os.path.join(base, "blacktree", part)
+
+
+def load(
+    path: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[tuple[str, str], Any] | None = None,
+) -> tuple[Config, Origins]:
+    """The effective configuration and where each value came from: `default`, `file …`, `environment …`, `flag`.
+
+    Raises `BadRequest` (code `invalid_config`) for an unknown key or a value of the wrong form.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    origins: Origins = {}
+    _read_file(path, values, origins)
+    _read_original_variables(environ, values, origins)
+    _read_environment(environ, values, origins)
+    for (section, key), value in (flags or {}).items():
+        if value is not None:
+            values[section][key] = value
+            origins[section, key] = "flag"
+    if not values["worker"].get("id"):
+        values["worker"]["id"] = _host_id()
+    config = convert(values, Config, where="config", lenient=True)
+    for section, kind in SECTIONS.items():
+        for field in msgspec.structs.fields(kind):
+            origins.setdefault((section, field.name), "default")
+    return config, origins
+
+
+def _host_id() -> str:
+    name = "".join(char for char in socket.gethostname() if char.isascii() and (char.isalnum() or char in "._-"))
+    return name[:64] if name and name[0].isalnum() else "worker"
+
+
+def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Origins) -> None:
+    if path is None:
+        return
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _invalid(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _invalid(f"{path} is not valid TOML: {error}") from None
+    for section, keys in content.items():
+        if section not in SECTIONS or not isinstance(keys, dict):
+            raise _unknown(f"section [{section}] in {path}", section, list(SECTIONS))
+        for key, value in keys.items():
+            _known(section, key, f"key `{key}` in section [{section}] of {path}")
+            values[section][key] = value
+            origins[section, key] = f"file {path}"
+
+
+def _read_environment(environ: Mapping[str, str], values: dict[str, dict[str, Any]], origins: Origins) -> None:
+    for name, text in environ.items():
+        if not name.startswith("BLACKTREE_") or name in ("BLACKTREE_SERVER", "BLACKTREE_TOKEN"):
+            continue
+        section, _, key = name.removeprefix("BLACKTREE_").lower().partition("_")
+        if section not in SECTIONS:
+            raise _unknown(f"variable {name}", section, list(SECTIONS))
+        _known(section, key, f"variable {name}")
+        values[section][key] = _from_text(section, key, text)
+        origins[section, key] = f"environment {name}"
+
+
+def _from_text(section: str, key: str, text: str) -> Any:
+    kind = next(field.type for field in msgspec.structs.fields(SECTIONS[section]) if field.name == key)
+    if "list" in str(kind) or "tuple" in str(kind):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if "dict" in str(kind):
+        return dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
+    return text
+
+
+def _read_original_variables(environ: Mapping[str, str], values: dict[str, dict[str, Any]], origins: Origins) -> None:
+    """The four variables of the original system, weaker than ours."""
+    if url := environ.get("MQ_URL"):
+        _set(values, origins, "orchestrator", "broker_url", url, "MQ_URL")
+    port = environ.get("ORCHESTRATOR_GRPC_PORT")
+    if address := environ.get("ORCHESTRATOR_ADDR"):
+        bare = address.rpartition("]")[2]
+        full = address if ":" in bare else f"{address}:{port or 5051}"
+        _set(values, origins, "worker", "orchestrator", full, "ORCHESTRATOR_ADDR")
+    if port:
+        host = str(values["orchestrator"].get("grpc_listen", "127.0.0.1:5051")).rpartition(":")[0]
+        _set(values, origins, "orchestrator", "grpc_listen", f"{host}:{port}", "ORCHESTRATOR_GRPC_PORT")
+    if worker := environ.get("WORKER_ID"):
+        _set(values, origins, "worker", "id", worker, "WORKER_ID")
+
+
+def _set(
+    values: dict[str, dict[str, Any]], origins: Origins, section: str, key: str, value: str, variable: str
+) -> None:
+    values[section][key] = value
+    origins[section, key] = f"environment {variable}"
+
+
+def _known(section: str, key: str, what: str) -> None:
+    known = list(SECTIONS[section].__struct_fields__)
+    if key not in known:
+        raise _unknown(what, key, known)
+
+
+def _unknown(what: str, name: str, known: list[str]) -> BadRequest:
+    guess = nearest(name, known)
+    advice = f"did you mean `{guess}`?" if guess else f"known: {', '.join(known)}"
+    return BadRequest(f"unknown {what}", code="invalid_config", advice=advice)
+
+
+def _invalid(message: str) -> BadRequest:
+    return BadRequest(message, code="invalid_config")

@@ -1,0 +1,172 @@
+"""A job on record, and the pure table of its moves (contract.md, section 2).
+
+Everything here is a value: a move returns a new `Job`. Who commits first wins; the store holds to that.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from blacktree.errors import Conflict
+from blacktree.spec import JobSpec
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+
+
+_S = JobState
+MOVES: dict[JobState, frozenset[JobState]] = {
+    _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELED}),
+    _S.ASSIGNED: frozenset({_S.RUNNING, _S.QUEUED, _S.CANCELING, _S.LOST}),
+    _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.TIMED_OUT, _S.QUEUED, _S.CANCELING, _S.LOST}),
+    _S.CANCELING: frozenset({_S.CANCELED, _S.SUCCEEDED, _S.FAILED, _S.TIMED_OUT}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELED: frozenset(),
+    _S.TIMED_OUT: frozenset(),
+    _S.LOST: frozenset(),
+}
+ENDED: frozenset[JobState] = frozenset(state for state, to in MOVES.items() if not to)
+ACTIVE: frozenset[JobState] = frozenset({_S.ASSIGNED, _S.RUNNING, _S.CANCELING})
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a job or an attempt did not succeed."""
+
+    code: str
+    message: str
+    advice: str = ""
+    step: str | None = None
+    retryable: bool = False
+    exit_code: int | None = None
+    last_lines: list[str] = []
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """What was built: `reference` is the first full name with tag, `id` the engine's, `digest` a registry's."""
+
+    reference: str
+    id: str
+    digest: str | None = None
+    references: list[str] = []
+
+
+class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the current attempt, as far as it got."""
+
+    step: str
+    name: str
+    attempt: int
+    cached: bool = False
+    seconds: float | None = None
+    ok: bool | None = None
+    started_at: datetime | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One hand-off that a worker accepted. `token` fences it and never leaves the farm's own daemons.
+
+    `unproven`: its worker has reported an end, and could not show that nothing of it is left.
+    """
+
+    attempt: int
+    worker_id: str
+    assigned_at: datetime
+    token: str = ""
+    incarnation: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: str | None = None
+    error: Failure | None = None
+    next_batch: int = 1
+    stop: str = ""
+    unproven: bool = False
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job on record. `generation` counts its tickets; `tries` the attempts that were lost or may be retried."""
+
+    id: str
+    state: JobState
+    spec: JobSpec
+    created_at: datetime
+    queued_at: datetime
+    generation: int = 1
+    attempt: int = 0
+    tries: int = 0
+    attempts: list[Attempt] = []
+    worker_id: str | None = None
+    commit: str | None = None
+    image: Image | None = None
+    error: Failure | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    steps: list[StepRecord] = []
+    retry_of: str | None = None
+    cancel_reason: str | None = None
+    not_before: datetime | None = None
+    next_seq: int = 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can change any more."""
+        return self.state in ENDED
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt a worker holds now, if any."""
+        return self.attempts[-1] if self.attempts and self.state in ACTIVE else None
+
+
+def move(job: Job, to: JobState, **changes: Any) -> Job:
+    """The job in its next state. Raises `Conflict` (code `illegal_move`) for a move the table does not hold."""
+    if to not in MOVES[job.state]:
+        raise Conflict(f"job {job.id} is {job.state} and cannot become {to}", code="illegal_move")
+    return msgspec.structs.replace(job, state=to, **changes)
+
+
+def with_current(job: Job, **changes: Any) -> Job:
+    """The job with its newest attempt changed."""
+    newest = msgspec.structs.replace(job.attempts[-1], **changes)
+    return msgspec.structs.replace(job, attempts=[*job.attempts[:-1], newest])
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended on its worker.
+
+    `state` is one of `succeeded`, `failed`, `timed_out`, `canceled` (asked for, and proven gone) or
+    `returned` (shutdown or drain: goes back to the queue and does not count as a try).
+    `proven`: the engine has ended the build and nothing of it is left.
+    """
+
+    state: str
+    image: Image | None = None
+    error: Failure | None = None
+    proven: bool = True
+
+
+def public(job: Job, *, waiting: str | None = None) -> dict[str, Any]:
+    """The job's JSON as the outside sees it (plain values, ready to encode). Tokens stay inside."""
+    value: dict[str, Any] = msgspec.to_builtins(job)
+    for hidden in ("generation", "next_seq", "not_before", "cancel_reason"):
+        value.pop(hidden)
+    for attempt in value["attempts"]:
+        for hidden in ("token", "incarnation", "next_batch", "stop", "unproven"):
+            attempt.pop(hidden)
+    value["waiting"] = waiting
+    if job.cancel_reason is not None:
+        value["cancel_reason"] = job.cancel_reason
+    return value
