@@ -1,0 +1,85 @@
+"""The rows of the embedded broker's queues."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from blacktree.storage.base import QueueItem
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(QueueItem).decode
+
+
+class Queues:
+    """The writer's side. Ids and depths are kept in memory, so that neither costs a look."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._next = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM queue").fetchone()[0]
+        self._depths = Counter(dict(connection.execute("SELECT name, count(*) FROM queue GROUP BY name")))
+
+    def put(self, queue: str, items: Sequence[QueueItem], maximum: int | None) -> list[int]:
+        """As `QueueTable.queue_put`."""
+        ids = list(range(self._next, self._next + len(items)))
+        rows = [(id, queue, item.priority, item.deliveries, _encode(item)) for id, item in zip(ids, items, strict=True)]
+        self._connection.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?)", rows)
+        self._next += len(items)
+        self._depths[queue] += len(items)
+        if maximum is not None and self._depths[queue] > maximum:
+            beyond = self._depths[queue] - maximum
+            self._connection.execute(
+                "DELETE FROM queue WHERE id IN (SELECT id FROM queue WHERE name = ? ORDER BY id LIMIT ?)",
+                (queue, beyond),
+            )
+            self._depths[queue] = maximum
+        return ids
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """As `QueueTable.queue_delete`."""
+        for id in ids:
+            for (name,) in self._connection.execute("DELETE FROM queue WHERE id = ? RETURNING name", (id,)).fetchall():
+                self._depths[name] -= 1
+
+    def give_back(self, ids: Sequence[int]) -> None:
+        """As `QueueTable.queue_return`."""
+        self._connection.executemany("UPDATE queue SET deliveries = deliveries + 1 WHERE id = ?", [(id,) for id in ids])
+
+    def move(self, id: int, to: str, headers: dict[str, str]) -> None:
+        """As `QueueTable.queue_move`."""
+        row = self._connection.execute("SELECT name, body FROM queue WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            return
+        item = _decode(row[1])
+        body = _encode(msgspec.structs.replace(item, headers=item.headers | headers))
+        self._connection.execute("UPDATE queue SET name = ?, body = ? WHERE id = ?", (to, body, id))
+        self._depths[row[0]] -= 1
+        self._depths[to] += 1
+
+    def purge(self, queue: str) -> int:
+        """As `QueueTable.queue_purge`."""
+        count = self._connection.execute("DELETE FROM queue WHERE name = ?", (queue,)).rowcount
+        self._depths[queue] = 0
+        return count
+
+
+def take(connection: sqlite3.Connection, queue: str, limit: int, held: Collection[int]) -> list[QueueItem]:
+    """As `QueueTable.queue_take`."""
+    rows = connection.execute(
+        "SELECT id, deliveries, body FROM queue WHERE name = ? ORDER BY priority DESC, id LIMIT ?",
+        (queue, max(0, limit) + len(held)),
+    )
+    items: list[QueueItem] = []
+    for id, deliveries, body in rows:
+        if len(items) >= limit:
+            break
+        if id not in held:
+            items.append(msgspec.structs.replace(_decode(body), id=id, deliveries=deliveries))
+    return items
+
+
+def depth(connection: sqlite3.Connection, queue: str) -> int:
+    """As `QueueTable.queue_depth`."""
+    count: int = connection.execute("SELECT count(*) FROM queue WHERE name = ?", (queue,)).fetchone()[0]
+    return count

@@ -1,0 +1,122 @@
+"""Looking things up: plain functions from a read connection to values."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection
+
+import msgspec
+
+from blacktree.errors import NotFound
+from blacktree.event import FarmEvent
+from blacktree.job import ACTIVE, ENDED, Job, JobState
+from blacktree.storage import cursor as cursors
+from blacktree.storage.base import Outgoing, Page
+from blacktree.storage.database import decode_job
+
+decode_outgoing = msgspec.msgpack.Decoder(Outgoing).decode
+encode_event = msgspec.msgpack.Encoder().encode
+decode_event = msgspec.msgpack.Decoder(FarmEvent).decode
+
+
+def job(connection: sqlite3.Connection, job_id: str) -> Job:
+    """As `JobTable.get`."""
+    row = connection.execute("SELECT body FROM job WHERE id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"no job {job_id!r}")
+    return decode_job(row[0])
+
+
+def find(connection: sqlite3.Connection, states: Collection[JobState], limit: int, cursor: str | None) -> Page:
+    """As `JobTable.find`."""
+    limit = max(1, limit)
+    last = cursors.parse(cursor) if cursor is not None else (1 << 62, "")
+    # One ordered look for each state, merged: so every one of them walks its index.
+    found: list[tuple[int, str, bytes]] = []
+    for state in set(states) or [None]:
+        where = "state = ? AND " if state is not None else ""
+        found += connection.execute(
+            f"SELECT created, id, body FROM job WHERE {where}(created, id) < (?, ?) "
+            "ORDER BY created DESC, id DESC LIMIT ?",
+            (*([state] if state is not None else []), *last, limit + 1),
+        )
+    found.sort(key=lambda row: (row[0], row[1]), reverse=True)
+    page = found[:limit]
+    more = len(found) > limit
+    return Page(
+        jobs=[decode_job(body) for _, _, body in page], cursor=cursors.make(page[-1][0], page[-1][1]) if more else None
+    )
+
+
+def unfinished(connection: sqlite3.Connection) -> list[Job]:
+    """As `JobTable.unfinished`."""
+    marks = ", ".join("?" * len(ACTIVE))
+    rows = connection.execute(f"SELECT body FROM job WHERE state IN ({marks}) ORDER BY created, id", sorted(ACTIVE))
+    return [decode_job(body) for (body,) in rows]
+
+
+def queued(connection: sqlite3.Connection, after: str, limit: int) -> list[Job]:
+    """As `JobTable.queued`."""
+    rows = connection.execute(
+        "SELECT body FROM job WHERE state = 'queued' AND id > ? ORDER BY id LIMIT ?", (after, max(1, limit))
+    )
+    return [decode_job(body) for (body,) in rows]
+
+
+def ahead(connection: sqlite3.Connection, job: Job) -> int:
+    """As `JobTable.ahead`."""
+    count: int = connection.execute(
+        "SELECT (SELECT count(*) FROM job WHERE state = 'queued' AND pool = ?1 AND priority > ?2) + "
+        "(SELECT count(*) FROM job WHERE state = 'queued' AND pool = ?1 AND priority = ?2 AND id < ?3)",
+        (job.spec.pool, job.spec.priority, job.id),
+    ).fetchone()[0]
+    return count
+
+
+def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Outgoing]:
+    """As `Outbox.outgoing`."""
+    rows = connection.execute("SELECT body FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after, max(1, limit)))
+    return [decode_outgoing(body) for (body,) in rows]
+
+
+def noted(connection: sqlite3.Connection, from_seq: int, limit: int) -> list[FarmEvent]:
+    """As `FarmLog.noted`."""
+    rows = connection.execute(
+        "SELECT body FROM farm WHERE seq >= ? ORDER BY seq LIMIT ?", (max(1, from_seq), max(1, limit))
+    )
+    return [decode_event(body) for (body,) in rows]
+
+
+def settings(connection: sqlite3.Connection, prefix: str) -> dict[str, str]:
+    """As `Store.settings`."""
+    return dict(
+        connection.execute(
+            "SELECT key, value FROM setting WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix)
+        ).fetchall()
+    )
+
+
+class Census:
+    """How many jobs stand where: counted once at the start, then kept by following the commits."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.states: Counter[JobState] = Counter()
+        self.queued: Counter[str] = Counter()
+        self.alive: Counter[str] = Counter()
+        rows = connection.execute("SELECT state, pool, count(*) FROM job GROUP BY state, pool").fetchall()
+        for state, pool, count in rows:
+            self._count(JobState(state), pool, count)
+
+    def moved(self, pool: str, before: JobState | None, after: JobState | None) -> None:
+        """One job went from one state (None: it is new) to another (None: it is forgotten)."""
+        if before is not after:
+            if before is not None:
+                self._count(before, pool, -1)
+            if after is not None:
+                self._count(after, pool, 1)
+
+    def _count(self, state: JobState, pool: str, change: int) -> None:
+        self.states[state] += change
+        if state is JobState.QUEUED:
+            self.queued[pool] += change
+        if state not in ENDED:
+            self.alive[pool] += change
