@@ -1,0 +1,1 @@
+"""Code made from buildkit.proto; see the command there."""

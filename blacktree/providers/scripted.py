@@ -1,0 +1,210 @@
+"""The provider that follows a script instead of an engine: for dry runs of a whole farm, and for tests.
+
+The script is the build argument `SCRIPT` of the job itself: a JSON list of actions, each an object with any of
+
+- `step`, `name`: which step this belongs to (else the one before), and its name for people;
+- `seconds`: wait so long first; `lines` and `line`: print `line` so many times, numbered where it has `{n}`;
+- `bytes_base64`: print these bytes; `stream`: `stdout` (default) or `stderr`;
+- `progress`: `[current, total]`; `notice`: `[code, text]`; `cached`: the step came from the cache;
+- `exit`: not 0 fails the build with this exit code; `error`: `{"code", "message", "again", "engine"}` fails it
+  otherwise (`engine` true: as if the engine were lost);
+- `cancel_seconds`: from here on the end of a cancelled build takes this long to prove; `unproven`: it cannot be proven.
+
+No script: the build succeeds at once. Equal requests give equal image ids.
+"""
+
+import hashlib
+import platform
+import re
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+
+from blacktree.errors import EngineLost, StepFailed
+from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Health, ProviderSettings, Sink, Unproven
+
+CHUNK_LINES = 1000
+
+# Looser than the distribution project's grammar: enough to refuse what every engine does.
+_REFERENCE = re.compile(
+    r"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d+)?/|[A-Za-z0-9-]+:\d+/)?"
+    r"[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z"
+)
+
+
+class Failing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an action fails."""
+
+    message: str
+    code: str = "scripted"
+    again: bool = False
+    engine: bool = False
+
+
+class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of a script."""
+
+    step: str = ""
+    name: str = ""
+    seconds: float = 0.0
+    lines: int = 0
+    line: str = "line {n}"
+    bytes_base64: bytes = b""
+    stream: str = "stdout"
+    progress: tuple[int, int] | None = None
+    notice: tuple[str, str] | None = None
+    cached: bool = False
+    exit: int = 0
+    error: Failing | None = None
+    cancel_seconds: float | None = None
+    unproven: bool | None = None
+
+
+_decode = msgspec.json.Decoder(list[Action]).decode
+
+
+class _Running:
+    """One build: what it is at, and how hard its end is to prove."""
+
+    def __init__(self) -> None:
+        self.cancel_seconds = 0.0
+        self.unproven = False
+
+
+class ScriptedProvider:
+    """Keeps its images and names in memory; `remaining` lists builds whose end was not proven."""
+
+    name = "scripted"
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._owner = settings.owner
+        self._left: dict[str, int] = {}
+        self.images: dict[str, set[str]] = {}
+
+    async def check(self) -> Health:
+        await trio.lowlevel.checkpoint()
+        return Health(name=self.name, version=platform.python_version())
+
+    async def build(self, request: BuildRequest, sink: Sink) -> BuiltImage:
+        script = self._script(request)
+        running = _Running()
+        self._left[request.job_id] = self._left.get(request.job_id, 0) + 1
+        try:
+            await self._follow(script, running, sink)
+        except trio.Cancelled:
+            with trio.move_on_after(running.cancel_seconds, shield=True):
+                await trio.sleep_forever()
+            if running.unproven:
+                raise Unproven(f"the script of {request.job_id} says so") from None
+            raise
+        finally:
+            if not running.unproven:
+                self._forget(request.job_id)
+        identity = hashlib.sha256(
+            msgspec.json.encode([request.build_args, request.labels, request.target], order="sorted")
+        )
+        image = BuiltImage(f"sha256:{identity.hexdigest()}")
+        self.images.setdefault(image.id, set())
+        return image
+
+    async def tag(self, image_id: str, references: Collection[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        if image_id not in self.images:
+            raise StepFailed(f"no such image: {image_id}", code="no_image", step="tag")
+        for reference in references:
+            if not _REFERENCE.match(reference):
+                raise StepFailed(f"invalid reference format: {reference}", code="bad_name", step="tag")
+        for names in self.images.values():
+            names.difference_update(references)
+        self.images[image_id].update(references)
+
+    async def remaining(self, job_id: str) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        return [f"build of {job_id}"] if job_id in self._left else []
+
+    async def sweep(self, alive: Collection[str]) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        dead = [job_id for job_id in self._left if job_id not in alive]
+        for job_id in dead:
+            del self._left[job_id]
+        return [f"build of {job_id}" for job_id in dead]
+
+    async def prune(self, budget: Budget) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    def _script(self, request: BuildRequest) -> list[Action]:
+        text = request.build_args.get("SCRIPT", "")
+        if not text:
+            return []
+        try:
+            return _decode(text)
+        except msgspec.DecodeError as error:
+            raise StepFailed(
+                f"the build argument SCRIPT is no script: {error}", code="bad_script", step="build"
+            ) from None
+
+    async def _follow(self, script: list[Action], running: _Running, sink: Sink) -> None:
+        await trio.lowlevel.checkpoint()
+        step, name, began = "", "", trio.current_time()
+        cached = False
+        for action in script:
+            if action.step and action.step != step:
+                if step:
+                    await _finish(sink, step, name, cached, began, ok=True)
+                step, name, began = action.step, action.name or action.step, trio.current_time()
+                await sink.step_started(step, name)
+            cached = action.cached
+            try:
+                await self._act(action, step or "build", running, sink)
+            except (StepFailed, EngineLost):
+                if step:
+                    await _finish(sink, step, name, cached, began, ok=False)
+                raise
+        if step:
+            await _finish(sink, step, name, cached, began, ok=True)
+
+    async def _act(self, action: Action, step: str, running: _Running, sink: Sink) -> None:
+        if action.cancel_seconds is not None:
+            running.cancel_seconds = action.cancel_seconds
+        if action.unproven is not None:
+            running.unproven = action.unproven
+        if action.seconds:
+            await trio.sleep(action.seconds)
+        for start in range(0, action.lines, CHUNK_LINES):
+            numbers = range(start + 1, min(start + CHUNK_LINES, action.lines) + 1)
+            text = "".join([action.line.replace("{n}", str(number)) + "\n" for number in numbers])
+            await sink.output(step, action.stream, text.encode())
+        if action.bytes_base64:
+            await sink.output(step, action.stream, action.bytes_base64)
+        if action.progress:
+            await sink.progress(step, *action.progress, "steps")
+        if action.notice:
+            await sink.notice(*action.notice, step=step)
+        if action.error is not None:
+            if action.error.engine:
+                raise EngineLost(action.error.message)
+            raise StepFailed(action.error.message, code=action.error.code, again=action.error.again, step=step)
+        if action.exit:
+            raise StepFailed(
+                f"the step exited with code {action.exit}", code="build_failed", step=step, exit_code=action.exit
+            )
+
+    def _forget(self, job_id: str) -> None:
+        left = self._left.get(job_id, 0) - 1
+        if left > 0:
+            self._left[job_id] = left
+        else:
+            self._left.pop(job_id, None)
+
+
+async def _finish(sink: Sink, step: str, name: str, cached: bool, began: float, *, ok: bool) -> None:
+    await sink.step_finished(step, name, cached=cached, seconds=trio.current_time() - began, ok=ok)
+
+
+@asynccontextmanager
+async def open_provider(settings: ProviderSettings) -> AsyncIterator[ScriptedProvider]:
+    """Entry point `scripted`."""
+    yield ScriptedProvider(settings)
