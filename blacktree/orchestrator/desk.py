@@ -1,0 +1,206 @@
+"""`Desk`: the answer to what the doors ask (the promise is `orchestrator.control.Control`)."""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+
+from blacktree.address import parse_address
+from blacktree.broker.base import Broker
+from blacktree.clock import new_id, now, rfc3339
+from blacktree.errors import BadRequest, Conflict, Unavailable
+from blacktree.event import FarmEvent, Record, StateChanged
+from blacktree.job import Job, JobState
+from blacktree.orchestrator import moves
+from blacktree.orchestrator.census import ordinal
+from blacktree.orchestrator.chronicle import Chronicle
+from blacktree.orchestrator.control import Found, JobView, QueueView, Readiness, Slice, WorkerView
+from blacktree.orchestrator.intake import Intake
+from blacktree.orchestrator.journal import Journal, Reader, stored
+from blacktree.orchestrator.ticket import Submission
+from blacktree.orchestrator.workers import Workers, view
+from blacktree.spec import JobSpec
+from blacktree.storage.base import Store
+
+MAX_LIMIT = 10_000
+
+
+class Desk:
+    """Submits, answers, cancels and shows. Holds no state of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        workers: Workers,
+        journal: Journal,
+        intake: Intake,
+        chronicle: Chronicle,
+        rules: moves.Rules,
+        *,
+        allow_local_sources: bool,
+        readiness: Callable[[], Readiness],
+        figures: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._workers = workers
+        self._journal = journal
+        self._intake = intake
+        self._chronicle = chronicle
+        self._rules = rules
+        self._allow_local_sources = allow_local_sources
+        self.readiness = readiness
+        self.figures = figures
+
+    # Submitting
+
+    async def submit(self, spec: JobSpec, *, key: str | None = None, actor: str = "") -> tuple[JobView, bool]:
+        """See `Control.submit`."""
+        if key is not None:
+            if not 1 <= len(key) <= 256:
+                raise BadRequest("Idempotency-Key: must have 1 to 256 characters", path="idempotency_key")
+            if spec.idempotency_key not in (None, key):
+                raise BadRequest(
+                    "the Idempotency-Key header and spec.idempotency_key differ", path="spec.idempotency_key"
+                )
+            spec = msgspec.structs.replace(spec, idempotency_key=key)
+        job, new = await self._create(spec, id=new_id())
+        return await self._view(job), new
+
+    async def accept(self, submission: Submission, ticket: bool) -> Job:
+        """A job that came straight from the queue; unless it needs a `ticket`, its message stands for the first one."""
+        job, _ = await self._create(submission.spec, id=submission.id, ticket=ticket)
+        return job
+
+    async def retry(self, job_id: str, *, actor: str = "") -> JobView:
+        """See `Control.retry`."""
+        old = await self._store.get(job_id)
+        if not old.ended:
+            raise Conflict(
+                f"job {job_id} is {old.state}", code="not_ended", advice="wait for its end, or cancel it first"
+            )
+        spec = msgspec.structs.replace(old.spec, idempotency_key=None)
+        job, _ = await self._create(spec, id=new_id(), commit=old.commit, retry_of=old.id)
+        return await self._view(job)
+
+    async def _create(
+        self,
+        spec: JobSpec,
+        *,
+        id: str,
+        ticket: bool = True,
+        commit: str | None = None,
+        retry_of: str | None = None,
+    ) -> tuple[Job, bool]:
+        if (state := self.readiness().state) in ("draining", "starting"):
+            raise Unavailable(f"the farm is {state}", code=state, advice="submit again in a moment")
+        parse_address(spec.repository, allow_local=self._allow_local_sources)
+        if spec.pool not in self._intake.lanes and self._intake.full:
+            raise BadRequest(
+                f"spec.pool: this farm has {len(self._intake.lanes)} pools already and opens no further one",
+                path="spec.pool",
+                advice="use an existing pool, or raise `orchestrator.maximum_pools`",
+            )
+        time = now()
+        job = Job(
+            id=id, state=JobState.QUEUED, spec=spec, created_at=time, queued_at=time, commit=commit, retry_of=retry_of
+        )
+        records: list[Record] = [StateChanged(time, 0, "", JobState.QUEUED)]
+        told = moves.announce(job, records, self._rules)
+        if ticket:
+            told.append(moves.ticket(job))
+        done = await self._store.create(job, records, told)
+        self._intake.ensure(spec.pool)
+        return done.job, done.changed
+
+    # Asking
+
+    async def job(self, job_id: str) -> JobView:
+        """See `Control.job`."""
+        return await self._view(await self._store.get(job_id), place=True)
+
+    async def jobs(self, states: Collection[JobState], *, limit: int = 50, cursor: str | None = None) -> Found:
+        """See `Control.jobs`."""
+        page = await self._store.find(states, limit=max(1, min(limit, 500)), cursor=cursor)
+        return Found(jobs=[await self._view(job) for job in page.jobs], cursor=page.cursor)
+
+    async def _view(self, job: Job, *, place: bool = False) -> JobView:
+        return JobView(job=job, waiting=await self._waiting(job, place) if job.state is JobState.QUEUED else None)
+
+    async def _waiting(self, job: Job, place: bool) -> str:
+        if job.not_before is not None and job.not_before > now():
+            return f"backing off until {rfc3339(job.not_before)}"
+        if self.readiness().state == "draining":
+            return "the farm is shutting down; the job stays queued"
+        status = self._broker.status()
+        if not status.connected:
+            return f"the broker is away: {status.reason}"
+        reason = self._workers.census.why_waiting(job.spec.pool) or "about to be handed to a worker"
+        if not place:
+            return reason
+        return f"{reason}, {ordinal(await self._store.ahead(job) + 1)} in line"
+
+    # Cancelling
+
+    async def cancel(self, job_id: str, *, reason: str = "", actor: str = "") -> JobView:
+        """See `Control.cancel`."""
+        said = (reason or "canceled").strip()[:1000]
+        # From here on the job's own task sees to it, whether the caller stays or not.
+        await self._store.change(job_id, moves.cancel(said, self._rules))
+        return JobView(job=await self._journal.wait_ended(job_id))
+
+    # Reading
+
+    async def events(self, job_id: str, from_seq: int, limit: int) -> Slice:
+        """See `Control.events`."""
+        return await stored(self._store, job_id, from_seq, max(1, min(limit, MAX_LIMIT)))
+
+    def follow(self, job_id: str, from_seq: int) -> AbstractAsyncContextManager[Reader]:
+        """See `Control.follow`."""
+        return self._journal.follow(job_id, from_seq)
+
+    async def records(self, job_id: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
+        """See `Control.records`."""
+        return await self._store.read(job_id, from_seq, limit=max(1, min(limit, MAX_LIMIT)))
+
+    async def text_size(self, job_id: str) -> int:
+        """See `Control.text_size`."""
+        return await self._store.text_size(job_id)
+
+    async def read_text(self, job_id: str, offset: int, max_bytes: int) -> bytes:
+        """See `Control.read_text`."""
+        return await self._store.read_text(job_id, offset, max_bytes)
+
+    # The farm
+
+    def workers(self) -> list[WorkerView]:
+        """See `Control.workers`."""
+        return self._workers.views()
+
+    async def drain(self, worker_id: str, drain: bool, *, actor: str = "") -> WorkerView:
+        """See `Control.drain`."""
+        return view(await self._workers.drain(worker_id, drain))
+
+    async def queue(self) -> QueueView:
+        """See `Control.queue`."""
+        status = self._broker.status()
+        return QueueView(
+            kind=status.kind,
+            connected=status.connected,
+            reason=status.reason,
+            queued=await self._store.queued_by_pool(),
+        )
+
+    async def counts(self) -> dict[JobState, int]:
+        """See `Control.counts`."""
+        return dict(self._journal.counts)
+
+    async def farm_events(self, from_seq: int, limit: int) -> list[FarmEvent]:
+        """See `Control.farm_events`."""
+        return await self._store.noted(max(1, from_seq), limit=max(1, min(limit, MAX_LIMIT)))
+
+    async def farm_changed(self, since: int) -> int:
+        """See `Control.farm_changed`."""
+        return await self._journal.wait_changed(since)

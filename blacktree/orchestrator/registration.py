@@ -1,0 +1,126 @@
+"""`OrchestratorSide`: workers register, report and leave here."""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from blacktree.errors import NotFound, StorageFailed, Unavailable
+from blacktree.job import JobState
+from blacktree.orchestrator import moves
+from blacktree.orchestrator.held import Book, Held
+from blacktree.orchestrator.losses import Losses
+from blacktree.orchestrator.member import Member
+from blacktree.orchestrator.workers import Workers
+from blacktree.rpc.peer import Admission, AttemptReport, Registration, Report, ReportAnswer, Verdict
+from blacktree.storage.base import Store
+
+log = structlog.get_logger()
+
+FENCED = "fenced"
+
+
+class RegistrationDesk:
+    """Answers the workers' calls. What it calls stored is durable; what is not current is fenced off."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        book: Book,
+        losses: Losses,
+        rules: moves.Rules,
+        *,
+        farm_id: str,
+        ensure_pool: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._book = book
+        self._losses = losses
+        self._rules = rules
+        self._farm_id = farm_id
+        self._ensure_pool = ensure_pool
+        self.closing = False
+
+    async def register(self, registration: Registration) -> Admission:
+        """See `rpc.peer.OrchestratorSide`."""
+        if self.closing:
+            raise Unavailable("this orchestrator is shutting down", code="draining")
+        member = await self._workers.join(registration)
+        self._ensure_pool(registration.pool)
+        named = set(registration.running)
+        for held in self._book.of_worker(member.id):
+            if held.incarnation != registration.incarnation:
+                why = f"worker {member.id} was restarted"
+                await self._losses.now(held, why)
+            elif held.name not in named and held.accepted and not held.unproven:
+                await self._losses.now(held, f"worker {member.id} no longer holds it")
+        return Admission(
+            farm_id=self._farm_id,
+            lease_seconds=self._workers.lease_seconds,
+            verdicts=[self._verdict(AttemptReport(name=name)) for name in registration.running],
+            drain=member.draining,
+        )
+
+    async def report(self, report: Report) -> ReportAnswer:
+        """See `rpc.peer.OrchestratorSide`."""
+        member = self._workers.member(report.worker_id, report.incarnation)
+        if member is None:
+            return ReportAnswer(known=False)
+        self._workers.seen(member, report.status)
+        talking = [each for each in report.attempts if each.batches]
+        if len(talking) == 1:
+            await self._take(talking[0])
+        elif talking:
+            # One group commit for all of them, not one after the other.
+            async with trio.open_nursery() as nursery:
+                for each in talking:
+                    nursery.start_soon(self._take, each)
+        verdicts = [self._verdict(each, member if each.publish else None) for each in report.attempts]
+        return ReportAnswer(known=True, verdicts=verdicts, drain=member.draining)
+
+    async def leave(self, worker_id: str, incarnation: str) -> None:
+        """See `rpc.peer.OrchestratorSide`."""
+        member = self._workers.member(worker_id, incarnation)
+        if member is None:
+            return
+        self._workers.leave(worker_id, incarnation)
+        for held in self._book.of_worker(worker_id):
+            if not held.unproven:
+                await self._losses.now(held, f"worker {worker_id} has left", counts=False)
+
+    async def _take(self, report: AttemptReport) -> None:
+        held = self._book.get(report.name)
+        if held is None:
+            return
+        try:
+            await self._store.change(report.name.job_id, moves.report(report.name, report.batches, self._rules))
+        except (moves.Fenced, NotFound):
+            return
+        except StorageFailed as error:
+            # Not stored: the verdict says so, and the worker keeps its batches and sends them again.
+            log.error("report not stored", job=report.name.job_id, reason=str(error))
+            return
+        held.accepted = True
+        if held.unproven:
+            self._losses.unproven(held)
+
+    def _verdict(self, report: AttemptReport, publisher: Member | None = None) -> Verdict:
+        name = report.name
+        held = self._book.get(name)
+        if held is None:
+            # Over on record, with this worker's own outcome or without it: either way nothing more is taken.
+            after = report.batches[-1].number + 1 if report.batches else 1
+            return Verdict(name=name, next_batch=after, stop=FENCED)
+        held.accepted = True
+        grant = 0.0
+        if publisher is not None and held.job.state is JobState.RUNNING and not held.why:
+            grant = self._grant(held)
+        return Verdict(name=name, next_batch=held.job.attempts[-1].next_batch, stop=held.why, publish_seconds=grant)
+
+    def _grant(self, held: Held) -> float:
+        """No successor starts before the grant has ended: it lies within the lease that this contact renewed."""
+        seconds = min(10.0, self._workers.lease_seconds / 2)
+        held.grant_until = trio.current_time() + seconds
+        return seconds
