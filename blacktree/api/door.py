@@ -1,0 +1,178 @@
+"""One port for pages, HTTP and websockets: reads each connection's head, then hands it on. It owns every stream."""
+
+import base64
+import binascii
+import errno
+import re
+from functools import partial
+
+import h11
+import structlog
+import trio
+
+from blacktree.api.auth import Auth, is_loopback
+from blacktree.api.exchange import Conversation
+from blacktree.api.farmfeed import FarmFeed
+from blacktree.api.frame import Frames
+from blacktree.api.gate import plain_headers, unauthorized
+from blacktree.api.http import make_app
+from blacktree.api.metrics import Tally
+from blacktree.api.socket import Session
+from blacktree.api.wire import Wire
+from blacktree.config import DoorConfig
+from blacktree.errors import BadRequest, BlacktreeError, NotAllowed, Unavailable
+from blacktree.orchestrator.control import Control
+
+SOCKET_PATH = b"/ws"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^:\s\[\]]*)):(?P<port>\d{1,5})\Z")
+
+log = structlog.get_logger()
+
+
+class Door:
+    """Serves a `Control` to the outside at `listen` (`HOST:PORT`; port 0: any free one)."""
+
+    def __init__(self, control: Control, config: DoorConfig, *, listen: str, token: str) -> None:
+        """Raises `BadRequest` for an address that is none, `NotAllowed` for one beyond loopback without a token."""
+        self._host, self._port = split_address(listen)
+        if not token and not is_loopback(self._host):
+            raise NotAllowed(
+                f"refusing to listen at {listen} without a token",
+                code="token_required",
+                advice="name a token file, or listen at 127.0.0.1",
+            )
+        self._control = control
+        self._config = config
+        self.auth = Auth(
+            token, allowed_hosts=[*config.allowed_hosts, self._host], allowed_origins=config.allowed_origins
+        )
+        self.tally = Tally()
+        self._frames = Frames()
+        self._feed = FarmFeed(control)
+        self._app = make_app(control, self.auth, config, self.tally)
+        self.addresses: list[str] = []
+
+    def login_link(self) -> str:
+        """The address of a page that lets a browser in: works once, for ten minutes. To be shown to its owner only."""
+        host, port = split_address(self.addresses[0])
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        return f"http://{shown}:{port}/login?token={self.auth.new_code()}"
+
+    async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; `started()` with the bound addresses. Then every connection is closed in under 1 s.
+
+        Raises `Unavailable` (code `address_in_use`, `cannot_listen`).
+        """
+        listeners = await self._listen()
+        self.addresses = [_shown(listener.socket.getsockname()) for listener in listeners]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio.serve_listeners, self._connection, listeners))
+            task_status.started(self.addresses)
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        try:
+            return await trio.open_tcp_listeners(self._port, host=self._host or None, backlog=1024)
+        except OSError as error:
+            where = f"{self._host}:{self._port}"
+            if error.errno == errno.EADDRINUSE:
+                message, code, advice = f"{where} is in use", "address_in_use", "listen elsewhere with --listen"
+            else:
+                message, code, advice = f"cannot listen at {where}: {error.strerror or error}", "cannot_listen", ""
+            raise Unavailable(message, code=code, advice=advice) from None
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        """One connection, whatever happens on it. Nothing but cancellation leaves here."""
+        if self.tally.connections >= self._config.maximum_connections:
+            self.tally.refused += 1
+            await self._turn_away(stream)
+            return
+        self.tally.connections += 1
+        wire: Wire | None = None
+        try:
+            wire = Wire(stream, send_seconds=self._config.send_seconds)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wire.guard)
+                await self._talk(wire)
+                wire.farewell = b""
+                nursery.cancel_scope.cancel()
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass
+        except* Exception:
+            log.exception("connection_failed")
+        finally:
+            self.tally.connections -= 1
+            if wire is not None:
+                wire.abort()
+            await trio.aclose_forcefully(stream)
+
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        try:
+            with trio.move_on_after(0.5):
+                await stream.send_all(_FULL)
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _talk(self, wire: Wire) -> None:
+        conversation = Conversation(wire, self._app, self._config)
+        first = True
+        while (request := await conversation.next_request(first=first)) is not None:
+            if _wants_websocket(request):
+                await self._websocket(wire, conversation, request)
+                return
+            if not await conversation.answer(request):
+                return
+            first = False
+
+    async def _websocket(self, wire: Wire, conversation: Conversation, request: h11.Request) -> None:
+        headers = plain_headers(list(request.headers))
+        try:
+            actor = self.auth.actor(headers, wire.port)
+            if actor is None:
+                raise unauthorized()
+            self.auth.check_place(headers, actor)
+            _check_handshake(headers)
+        except BlacktreeError as error:
+            await conversation.refuse(error)
+            return
+        conversation.replay(request)
+        session = Session(self._control, self._frames, self._feed, self._config, self.tally, actor)
+        await session.run(wire)
+        wire.farewell = b""
+        await wire.linger(0.5, 16 << 20)
+
+
+def _wants_websocket(request: h11.Request) -> bool:
+    if request.method != b"GET" or request.target.partition(b"?")[0] != SOCKET_PATH:
+        return False
+    headers = plain_headers(list(request.headers))
+    tokens = [token.strip().lower() for token in headers.get("connection", "").split(",")]
+    return "upgrade" in tokens and headers.get("upgrade", "").strip().lower() == "websocket"
+
+
+def _check_handshake(headers: dict[str, str]) -> None:
+    """RFC 6455, section 4.2.1; checked here so that the answer says what is wrong."""
+    if headers.get("sec-websocket-version", "").strip() != "13":
+        raise BadRequest("expected websocket version 13", code="upgrade_required")
+    try:
+        key = base64.b64decode(headers.get("sec-websocket-key", "").strip(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 16:
+        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", code="malformed")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise BadRequest("an upgrade has no body", code="malformed")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, `[::1]:PORT` or `:PORT` (every interface: an empty host). Raises `BadRequest`."""
+    found = _ADDRESS.match(address)
+    if found is None or int(found["port"]) > 65535:
+        raise BadRequest(f"{address!r} is not HOST:PORT", path="orchestrator.listen", code="invalid_config")
+    return found["six"] or found["name"] or "", int(found["port"])
+
+
+def _shown(name: tuple[str, int]) -> str:
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

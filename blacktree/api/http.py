@@ -1,0 +1,261 @@
+"""The Starlette application: jobs, events, logs, workers, health and metrics (contract.md, section 5)."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from blacktree.api import messages, pages
+from blacktree.api.answers import json_answer, page, refusal
+from blacktree.api.auth import SESSION_SECONDS, Actor, Auth, cookie_name
+from blacktree.api.exchange import Application
+from blacktree.api.farmfeed import wait_for_farm_events
+from blacktree.api.faults import unexpected
+from blacktree.api.gate import Gate
+from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
+from blacktree.api.query import asked, asked_range, last_of, number, state_named
+from blacktree.config import DoorConfig
+from blacktree.errors import BadRequest, BlacktreeError, NotFound, TooLarge
+from blacktree.orchestrator.control import Control
+from blacktree.spec import MAX_SPEC_BYTES, parse_spec
+from blacktree.strict import decode_json
+
+_CHUNK_BYTES = 256 * 1024
+
+
+def make_app(control: Control, auth: Auth, config: DoorConfig, tally: Tally) -> Application:
+    """The application as the door calls it: the gate, then the routes."""
+    rooms = _Routes(control, auth, config, tally)
+    app = Starlette(
+        routes=rooms.table(),
+        exception_handlers={BlacktreeError: _told, HTTPException: _told_by_starlette, Exception: _unforeseen},
+    )
+    app.router.redirect_slashes = False
+    return Gate(app, auth, tally)
+
+
+class _Routes:
+    """One method a route; each turns a request into a call of `Control` and its answer into JSON."""
+
+    def __init__(self, control: Control, auth: Auth, config: DoorConfig, tally: Tally) -> None:
+        self._control = control
+        self._auth = auth
+        self._config = config
+        self._tally = tally
+
+    def table(self) -> list[Route]:
+        api = "/api/v1"
+        return [
+            Route("/", self.home, methods=["GET"]),
+            Route("/login", self.login, methods=["GET", "POST"]),
+            Route("/healthz", self.healthz, methods=["GET"]),
+            Route("/readyz", self.readyz, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
+            Route("/ws", self.no_websocket, methods=["GET"]),
+            Route(f"{api}/jobs", _by_method(GET=self.jobs, POST=self.submit), methods=["GET", "POST"]),
+            Route(f"{api}/jobs/{{id}}", self.job, methods=["GET"]),
+            Route(f"{api}/jobs/{{id}}/cancel", self.cancel, methods=["POST"]),
+            Route(f"{api}/jobs/{{id}}/retry", self.retry, methods=["POST"]),
+            Route(f"{api}/jobs/{{id}}/events", self.events, methods=["GET"]),
+            Route(f"{api}/jobs/{{id}}/log", self.log, methods=["GET"]),
+            Route(f"{api}/workers", self.workers, methods=["GET"]),
+            Route(f"{api}/workers/{{id}}/drain", self.drain, methods=["POST"]),
+            Route(f"{api}/events", self.farm_events, methods=["GET"]),
+        ]
+
+    async def home(self, request: Request) -> Response:
+        return page(pages.HOME)
+
+    async def healthz(self, request: Request) -> Response:
+        return json_answer({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        readiness = self._control.readiness()
+        value: dict[str, Any] = {"status": readiness.state}
+        if request.state.actor is not None:
+            value["reasons"] = readiness.reasons
+        ready = readiness.state == "ready"
+        return json_answer(value, 200 if ready else 503, {} if ready else {"retry-after": "5"})
+
+    async def metrics(self, request: Request) -> Response:
+        figures = {**self._control.figures(), **self._tally.figures()}
+        return Response(exposition(figures), headers={"content-type": CONTENT_TYPE})
+
+    async def no_websocket(self, request: Request) -> Response:
+        error = BadRequest("this address speaks websocket alone", code="upgrade_required")
+        return refusal(error, {"upgrade": "websocket"})
+
+    async def login(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return page(pages.LOGIN)
+        if request.method == "POST":
+            form = parse_qs((await self._body(request, ("application/x-www-form-urlencoded",))).decode("latin-1"))
+            secret = form.get("token", [""])[0].strip()
+            session = self._auth.new_session() if self._auth.is_token(secret) else self._auth.exchange(secret)
+        elif secret := request.query_params.get("token", ""):
+            session = self._auth.exchange(secret)
+        else:
+            return page(pages.LOGIN)
+        if session is None:
+            return page(pages.LOGIN_FAILED, status=401)
+        name = cookie_name(request.scope["server"][1])
+        cookie = f"{name}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={int(SESSION_SECONDS)}"
+        return Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
+
+    async def submit(self, request: Request) -> Response:
+        spec = parse_spec(await self._body(request, ("application/json",), required=True))
+        key = request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key) <= 256:
+            raise BadRequest("the Idempotency-Key must have 1 to 256 characters", path="Idempotency-Key")
+        view, new = await self._control.submit(spec, key=key, actor=_actor(request).name)
+        return json_answer(messages.job_json(view), 201 if new else 200, {"location": f"/api/v1/jobs/{view.job.id}"})
+
+    async def jobs(self, request: Request) -> Response:
+        query = asked(request, "state", "limit", "cursor")
+        states = [state_named(name) for text in query["state"] for name in text.split(",") if name]
+        limit = messages.clamp(number(query, "limit", 50), 1, messages.MOST_JOBS)
+        found = await self._control.jobs(states, limit=limit, cursor=last_of(query, "cursor") or None)
+        return json_answer(messages.jobs_json(found))
+
+    async def job(self, request: Request) -> Response:
+        return json_answer(messages.job_json(await self._control.job(_id(request))))
+
+    async def cancel(self, request: Request) -> Response:
+        body = await self._body(request, ("application/json",))
+        wanted = decode_json(body, messages.Cancel, where="body") if body.strip() else messages.Cancel()
+        actor = _actor(request).name
+        return json_answer(
+            messages.job_json(await self._control.cancel(_id(request), reason=wanted.reason, actor=actor))
+        )
+
+    async def retry(self, request: Request) -> Response:
+        body = await self._body(request, ("application/json",))
+        if body.strip():
+            decode_json(body, messages.Nothing, where="body")
+        view = await self._control.retry(_id(request), actor=_actor(request).name)
+        return json_answer(messages.job_json(view), 201, {"location": f"/api/v1/jobs/{view.job.id}"})
+
+    async def events(self, request: Request) -> Response:
+        query = asked(request, "from_seq", "limit")
+        from_seq = messages.clamp(number(query, "from_seq", 1), 1)
+        limit = messages.clamp(number(query, "limit", 1000), 1, messages.MOST_EVENTS)
+        piece = await self._control.events(_id(request), from_seq, limit)
+        body = b'{"events":[%b],"next_seq":%d}' % (piece.body, piece.next_seq)
+        return Response(body, headers={"content-type": "application/json"})
+
+    async def log(self, request: Request) -> Response:
+        asked(request)
+        job_id = _id(request)
+        size = await self._control.text_size(job_id)
+        first, last, status = asked_range(request, size)
+        headers = {
+            "content-type": "text/plain; charset=utf-8",
+            "content-length": str(last - first + 1),
+            "accept-ranges": "bytes",
+        }
+        if status == 206:
+            headers["content-range"] = f"bytes {first}-{last}/{size}"
+        if request.method == "HEAD":
+            return Response(status_code=status, headers=headers)
+        return StreamingResponse(_Text(self._control, job_id, first, last + 1), status_code=status, headers=headers)
+
+    async def workers(self, request: Request) -> Response:
+        asked(request)
+        return json_answer({"workers": [messages.worker_json(view) for view in self._control.workers()]})
+
+    async def drain(self, request: Request) -> Response:
+        body = await self._body(request, ("application/json",))
+        wanted = decode_json(body, messages.Drain, where="body") if body.strip() else messages.Drain()
+        view = await self._control.drain(_id(request), wanted.drain, actor=_actor(request).name)
+        return json_answer(messages.worker_json(view))
+
+    async def farm_events(self, request: Request) -> Response:
+        query = asked(request, "from_seq", "limit", "wait")
+        from_seq = messages.clamp(number(query, "from_seq", 1), 1)
+        limit = messages.clamp(number(query, "limit", 1000), 1, messages.MOST_EVENTS)
+        wait = float(messages.clamp(number(query, "wait", 0), 0, 3600))
+        events = await wait_for_farm_events(self._control, from_seq, limit, wait)
+        return json_answer(messages.farm_events_json(events, from_seq))
+
+    async def _body(self, request: Request, kinds: tuple[str, ...], *, required: bool = False) -> bytes:
+        headers = request.headers
+        if required and "content-length" not in headers and "transfer-encoding" not in headers:
+            raise BadRequest("the request has no length", code="length_required")
+        length = headers.get("content-length", "0")
+        limit = min(self._config.maximum_body_bytes, MAX_SPEC_BYTES)
+        if not length.isdigit() or int(length[:20]) > limit:
+            raise TooLarge(
+                f"the body has {length[:20]} bytes, the limit is {limit}",
+                advice="put what is large into the repository",
+            )
+        if headers.get("content-encoding", "identity") != "identity":
+            raise BadRequest("encoded bodies are not understood", code="bad_media_type")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        body = await request.body()
+        if kind and kind not in kinds and (body or required):
+            raise BadRequest(f"expected {kinds[0]}, not {kind[:100]}", code="bad_media_type")
+        return body
+
+
+class _Text:
+    """A stretch of a log, piece by piece. No generator: a client that leaves would let it be collected half-way."""
+
+    def __init__(self, control: Control, job_id: str, offset: int, end: int) -> None:
+        self._control = control
+        self._job_id = job_id
+        self._offset = offset
+        self._end = end
+
+    def __aiter__(self) -> "_Text":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._offset >= self._end:
+            raise StopAsyncIteration
+        most = min(_CHUNK_BYTES, self._end - self._offset)
+        piece = (await self._control.read_text(self._job_id, self._offset, most))[:most]
+        if not piece:
+            # The length was promised; an early end must be seen as one.
+            raise NotFound("the log is shorter than it was", code="log_gone")
+        self._offset += len(piece)
+        return piece
+
+
+def _by_method(**handlers: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def chosen(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return chosen
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BlacktreeError)
+    extra = {"content-range": f"bytes */{error.data['size']}"} if "size" in error.data else {}
+    return refusal(error, extra)
+
+
+async def _told_by_starlette(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        refused = BadRequest(f"{request.method[:20]} is not for this address", code="method_not_allowed")
+        return refusal(refused, dict(error.headers or {}))
+    return refusal(NotFound("there is nothing at this address"))
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    return refusal(unexpected())
+
+
+def _actor(request: Request) -> Actor:
+    actor = request.state.actor
+    assert isinstance(actor, Actor)
+    return actor
+
+
+def _id(request: Request) -> str:
+    return str(request.path_params["id"])

@@ -1,0 +1,125 @@
+"""What comes in and goes out as JSON: the parameters of each method, and the farm's values as plain objects."""
+
+from typing import Any
+
+import msgspec
+
+from blacktree.event import FarmEvent
+from blacktree.job import JobState, public
+from blacktree.orchestrator.control import Found, JobView, QueueView, WorkerView
+
+MOST_JOBS = 500
+MOST_EVENTS = 10_000
+# SQLite's integers end here; a larger number from outside means "past the end" all the same.
+_LARGEST = (1 << 63) - 1
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A JSON-RPC request before anything in it is believed; `id` is echoed byte for byte."""
+
+    jsonrpc: msgspec.Raw = msgspec.Raw()
+    method: msgspec.Raw = msgspec.Raw()
+    params: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+class ById(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`job.get`, `job.cancel`, `job.retry`."""
+
+    id: str
+    reason: str = ""
+
+
+class ListJobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`job.list`. `state` is one state or a list of them."""
+
+    state: JobState | list[JobState] | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+class WatchJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`job.watch`."""
+
+    id: str
+    from_seq: int = 1
+
+
+class Unwatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`job.unwatch`, `farm.unwatch`."""
+
+    watch: int
+
+
+class ReadEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`job.events`."""
+
+    id: str
+    from_seq: int = 1
+    limit: int = 1000
+
+
+class FarmEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`farm.events`; with `wait` it answers when there is one, at the latest after so many seconds."""
+
+    from_seq: int = 1
+    limit: int = 1000
+    wait: float = 0.0
+
+
+class DrainWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`worker.drain`."""
+
+    id: str
+    drain: bool = True
+
+
+class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/workers/{id}/drain`."""
+
+    drain: bool = True
+
+
+class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/jobs/{id}/cancel`."""
+
+    reason: str = ""
+
+
+def clamp(value: int, least: int, most: int = _LARGEST) -> int:
+    """The value, moved into the range."""
+    return max(least, min(value, most))
+
+
+def job_json(view: JobView) -> dict[str, Any]:
+    """A job as everybody outside sees it."""
+    return public(view.job, waiting=view.waiting)
+
+
+def jobs_json(found: Found) -> dict[str, Any]:
+    """A page of jobs."""
+    return {"jobs": [job_json(view) for view in found.jobs], "cursor": found.cursor}
+
+
+def worker_json(view: WorkerView) -> dict[str, Any]:
+    """A worker as everybody outside sees it."""
+    value: dict[str, Any] = msgspec.to_builtins(view)
+    return value
+
+
+def queue_json(view: QueueView) -> dict[str, Any]:
+    """The broker and what waits."""
+    value: dict[str, Any] = msgspec.to_builtins(view)
+    return value
+
+
+def farm_events_json(events: list[FarmEvent], from_seq: int) -> dict[str, Any]:
+    """Events of the farm; `next_seq` is where to go on."""
+    return {
+        "events": [msgspec.to_builtins(event) for event in events],
+        "next_seq": events[-1].seq + 1 if events else from_seq,
+    }

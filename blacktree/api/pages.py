@@ -1,0 +1,46 @@
+"""The few static pages of the door: what this is, and how to come in."""
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+_FRAME = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Blacktree</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem; color: #222 }
+code, input { font-family: ui-monospace, monospace } td { padding: .1rem 1rem .1rem 0; vertical-align: top }
+@media (prefers-color-scheme: dark) { body { background: #151515; color: #ddd } a { color: #8ab4f8 } }
+</style>
+<h1>Blacktree</h1>
+CONTENT
+</html>
+"""
+
+_HOME = """
+<p>A build farm: git commits in, container images out. This is its door.</p>
+<p>Follow builds with <code>blacktree jobs</code> and <code>blacktree logs JOB --follow</code>.</p>
+<table>
+<tr><td><a href="/readyz">/readyz</a><td>whether the farm is ready, and why not
+<tr><td><a href="/api/v1/jobs">/api/v1/jobs</a><td>jobs; <code>POST</code> a spec to build
+<tr><td><a href="/api/v1/workers">/api/v1/workers</a><td>workers
+<tr><td><a href="/api/v1/events">/api/v1/events</a><td>what happened to the farm
+<tr><td><a href="/metrics">/metrics</a><td>figures for Prometheus
+<tr><td><code>/ws</code><td>JSON-RPC 2.0 over a websocket
+</table>
+"""
+
+_LOGIN = """
+<p>NOTE</p>
+<form method="post" action="/login">
+<p><label>Token <input name="token" type="password" autocomplete="off" size="40" autofocus required></label>
+<button>Come in</button>
+</form>
+<p>The token is in the file that the farm named when it started (<code>STATE/token</code>).</p>
+"""
+
+HOME = _FRAME.replace("CONTENT", _HOME).encode()
+LOGIN = _FRAME.replace("CONTENT", _LOGIN.replace("NOTE", "This farm asks who you are.")).encode()
+LOGIN_FAILED = _FRAME.replace(
+    "CONTENT", _LOGIN.replace("NOTE", "That did not work: a login link works once, for ten minutes.")
+).encode()

@@ -1,0 +1,37 @@
+"""A command's connection to the farm's door."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from blacktree.cli.server import Endpoint, endpoint
+from blacktree.client import Client
+
+T = TypeVar("T")
+
+
+def say(text: str) -> None:
+    """A word about the connection, never on stdout."""
+    print(f"blacktree: {text}", file=sys.stderr, flush=True)
+
+
+def outage_told(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """What a client calls when its server goes away in the middle."""
+    return lambda reason: tell(f"{reason}; trying again")
+
+
+def open_farm(where: Endpoint, tell: Callable[[str], None] = say) -> Client:
+    """The client of this farm; to be entered."""
+    return Client(where.url, where.token, on_outage=outage_told(tell))
+
+
+def ask(question: Callable[[Client], Awaitable[T]]) -> T:
+    """One question to the farm that the current command means. Raises the tree of `blacktree.errors`."""
+    return trio.run(_ask, endpoint(), question)
+
+
+async def _ask(where: Endpoint, question: Callable[[Client], Awaitable[T]]) -> T:
+    async with open_farm(where) as farm:
+        return await question(farm)

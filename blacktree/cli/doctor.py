@@ -1,0 +1,66 @@
+"""`blacktree doctor`: checks every part a build needs, and says how to mend each finding."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from blacktree.cli.options import config_option, debug_option, json_option, server_options
+
+if TYPE_CHECKING:
+    from blacktree.cli.findings import Finding
+
+EPILOG = """\b
+Examples:
+  blacktree doctor
+  blacktree doctor --config /etc/blacktree/worker.toml --json
+
+Exit code 0 says that it looked, not that all is well: read `ok` in the JSON.
+"""
+
+_MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("PROBLEM", "red")}
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@json_option
+@server_options
+@debug_option
+def doctor(config_file: str | None, as_json: bool) -> None:
+    """Check engine, git, disk, broker, registries, clocks, tokens and the server, and say how to mend what is wrong."""
+    import trio
+
+    from blacktree.cli.examine import examine
+    from blacktree.cli.server import ADVICE, Endpoint, resolve
+    from blacktree.config import load
+    from blacktree.errors import BlacktreeError
+
+    config, origins = load(config_file)
+    meta = click.get_current_context().meta
+    where: Endpoint | BlacktreeError
+    try:
+        where = resolve(meta.get("blacktree.server"), meta.get("blacktree.token"), os.environ)
+    except BlacktreeError as error:
+        where = error
+    findings = trio.run(examine, config, origins, where, ADVICE)
+    if as_json:
+        import msgspec
+
+        problems = sum(finding.status == "problem" for finding in findings)
+        body = {"ok": problems == 0, "findings": msgspec.to_builtins(findings)}
+        click.echo(json.dumps(body, ensure_ascii=False))
+    else:
+        for finding in findings:
+            click.echo("\n".join(finding_lines(finding, colour=sys.stdout.isatty())))
+
+
+def finding_lines(finding: "Finding", *, colour: bool) -> list[str]:
+    """A finding for a person: the mark, what was seen, how to mend it."""
+    mark, hue = _MARKS[finding.status]
+    padded = f"{mark:<8}"
+    lines = [f"{click.style(padded, fg=hue) if colour else padded} {finding.part:<18} {finding.text}"]
+    if finding.advice:
+        lines.append(f"{'':<28}{finding.advice}")
+    return lines

@@ -1,0 +1,40 @@
+"""`blacktree orchestrator`: settings, state, doors, then the daemon until it is told to end."""
+
+import click
+
+from blacktree.cli.options import config_option, debug_option
+
+EPILOG = """\b
+Examples:
+  blacktree orchestrator --config /etc/blacktree/orchestrator.toml
+  BLACKTREE_ORCHESTRATOR_BROKER_URL=amqp://user:password@rabbit blacktree orchestrator
+
+SIGTERM ends it: running builds get shutdown_grace_seconds, then go back to the queue. A second one cuts that short.
+"""
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@debug_option
+def orchestrator(config_file: str | None) -> None:
+    """Run the orchestrator: it holds the jobs, hands them to workers, keeps their logs and answers at the door."""
+    import trio
+
+    from blacktree import log
+    from blacktree.cli.farm import AnnouncedDoor, announced_doors, completed, state_directory
+    from blacktree.cli.state import open_state
+    from blacktree.config import load
+
+    config, origins = load(config_file)
+    log.configure(config.log)
+    state = state_directory(config, "orchestrator")
+    with open_state(state):
+        config = completed(config, origins, state, one_machine=False)
+
+        async def run() -> None:
+            from blacktree.orchestrator.daemon import serve
+
+            opened: list[AnnouncedDoor] = []
+            await serve(config, doors=announced_doors(config, state, opened))
+
+        trio.run(run, strict_exception_groups=True)

@@ -1,0 +1,231 @@
+"""How a job's events look: JSON lines for programs, plain lines for a pipe, a live picture for a terminal."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from blacktree.client import Batch
+
+Event = Mapping[str, Any]
+
+# What a build prints must not move the cursor or retitle the window of whoever reads it; colours may stay.
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-ln-z@`]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[^\[\]]|\x1b$")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f\x80-\x9f]")
+
+
+class Printer(Protocol):
+    """Shows one job while it is followed. A context manager: leaving it restores the terminal."""
+
+    def __enter__(self) -> "Printer": ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def begin(self, job_id: str) -> None:
+        """The job is on record under this id."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """One event, in order; may be buffered until `flush`."""
+        ...
+
+    def events(self, batch: "Batch") -> None:
+        """Some events, in order, and to be seen at once."""
+        ...
+
+    def flush(self) -> None:
+        """Let everything so far be seen."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something about the following itself, not the job: never on stdout of a program that reads JSON."""
+        ...
+
+    def end(self, job: Mapping[str, Any]) -> None:
+        """The job has ended."""
+        ...
+
+
+def printer_for(*, as_json: bool, whole: bool = True) -> Printer:
+    """The printer that fits stdout. `whole`: the end is told too, not the events alone."""
+    if as_json:
+        return JsonPrinter(whole=whole)
+    if whole and sys.stdout.isatty():
+        from blacktree.cli.live import LivePrinter
+
+        return LivePrinter()
+    return PlainPrinter(whole=whole)
+
+
+def shown(line: str, *, terminal: bool) -> str:
+    """A log line as it may be printed: untouched for a pipe, without control sequences for a terminal."""
+    if not terminal:
+        return line
+    # A progress bar rewrites its line: what counts is what would be seen at the end.
+    line = line.rstrip("\r").rsplit("\r", 1)[-1]
+    return _CONTROLS.sub("", _ESCAPES.sub("", line))
+
+
+def seconds(value: float) -> str:
+    """A duration for a person: `0.4 s`, `12 s`, `3 min 05 s`."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def state_text(event: Event) -> str:
+    """A `state` event in words."""
+    attempt = f" (attempt {event['attempt']})" if event.get("attempt") else ""
+    reason = f": {event['reason']}" if event.get("reason") else ""
+    return f"{str(event['to']).replace('_', ' ')}{attempt}{reason}"
+
+
+def ending(job: Mapping[str, Any]) -> list[str]:
+    """How a job ended, in lines: the image, or what broke, its last lines and what to do."""
+    if job["state"] == "succeeded":
+        image = job.get("image") or {}
+        names = [image.get("reference", ""), *image.get("references", [])]
+        lines = [f"image {name}" for name in dict.fromkeys(filter(None, names))]
+        lines += [f"{key} {image[key]}" for key in ("id", "digest") if image.get(key)]
+        return lines or [f"job {job['id']} succeeded"]
+    error = job.get("error") or {}
+    head = f"job {job['id']} {str(job['state']).replace('_', ' ')}"
+    if job["state"] == "canceled" and job.get("cancel_reason"):
+        head += f": {job['cancel_reason']}"
+    if error.get("message"):
+        head += f": {error['message']}"
+    lines = [head]
+    if error.get("step"):
+        code = f", exit code {error['exit_code']}" if error.get("exit_code") is not None else ""
+        lines.append(f"  in step {error['step']}{code}")
+    lines += [f"  | {line}" for line in error.get("last_lines", [])[-10:]]
+    if error.get("advice"):
+        lines.append(f"  {error['advice']}")
+    if job["state"] != "canceled":
+        lines.append(f"  again: blacktree retry {job['id']}")
+    return lines
+
+
+class JsonPrinter:
+    """One JSON document a line: the events, and at the end `{"job": …}`."""
+
+    def __init__(self, *, whole: bool = True, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._whole = whole
+
+    def __enter__(self) -> "JsonPrinter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._out.flush()
+
+    def begin(self, job_id: str) -> None:
+        self.note(f"job {job_id}")
+
+    def event(self, event: Event) -> None:
+        self._out.write(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+    def events(self, batch: "Batch") -> None:
+        for raw in batch.raw:
+            self._out.write(raw.decode() + "\n")
+        self._out.flush()
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def note(self, text: str) -> None:
+        print(f"blacktree: {text}", file=sys.stderr, flush=True)
+
+    def end(self, job: Mapping[str, Any]) -> None:
+        if self._whole:
+            self.event({"job": dict(job)})
+            self._out.flush()
+
+
+class PlainPrinter:
+    """Plain lines: what the build prints as it is, what happens around it behind `==>`."""
+
+    def __init__(self, *, whole: bool = True, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._terminal = self._out.isatty()
+        self._whole = whole
+        self._names: dict[str, str] = {}
+        self._current: str | None = None
+        self._piece = False
+
+    def __enter__(self) -> "PlainPrinter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._out.flush()
+
+    def begin(self, job_id: str) -> None:
+        self._write(f"==> job {job_id}")
+        self._out.flush()
+
+    def event(self, event: Event) -> None:
+        match event["type"]:
+            case "log":
+                self._log(event)
+            case "step_started":
+                self._names[event["step"]] = event["name"]
+                self._head(event["step"])
+            case "step_finished":
+                self._names[event["step"]] = event["name"]
+                self._finished(event)
+            case "state":
+                self._write(f"==> {state_text(event)}")
+                self._current = None
+            case "notice":
+                self._write(f"==> note: {event['text']}")
+
+    def events(self, batch: "Batch") -> None:
+        for event in batch.events:
+            self.event(event)
+        self._out.flush()
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def _log(self, event: Event) -> None:
+        if event["step"] != self._current:
+            self._head(event["step"])
+        # The pieces of an over-long line are put together again.
+        self._out.write(shown(event["line"], terminal=self._terminal))
+        self._piece = bool(event.get("partial"))
+        if not self._piece:
+            self._out.write("\n")
+
+    def _finished(self, event: Event) -> None:
+        if event.get("cached"):
+            mark = "cached"
+        else:
+            mark = f"{'done' if event.get('ok') else 'FAILED'} in {seconds(event['seconds'])}"
+        self._write(f"==> {event['name']}: {mark}")
+        if self._current == event["step"]:
+            self._current = None
+
+    def _head(self, step: str) -> None:
+        self._current = step
+        self._write(f"==> {self._names.get(step, step)}")
+
+    def _write(self, text: str) -> None:
+        if self._piece:
+            self._out.write("\n")
+            self._piece = False
+        self._out.write(shown(text, terminal=self._terminal) + "\n")
+
+    def note(self, text: str) -> None:
+        self._out.flush()
+        print(f"blacktree: {text}", file=sys.stderr, flush=True)
+
+    def end(self, job: Mapping[str, Any]) -> None:
+        if self._whole:
+            for line in ending(job):
+                self._write(line)
+            self._out.flush()
