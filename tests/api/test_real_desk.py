@@ -1,0 +1,81 @@
+"""The door before the real desk: store, journal, broker and all, without a worker."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from blacktree.api.door import Door
+from blacktree.client import Client
+from blacktree.config import Config, DoorConfig
+from blacktree.orchestrator.control import Control
+from blacktree.orchestrator.daemon import serve
+from tests.api.little import SPEC, TOKEN, House
+from tests.api.talk import ask, talking
+
+
+class _Opened(House):
+    """A house whose door the daemon opens."""
+
+    def __init__(self) -> None:
+        self.doors: list[Door] = []
+
+    def open(self, control: Control) -> list[Door]:
+        self.doors.append(Door(control, DoorConfig(), listen="127.0.0.1:0", token=TOKEN))
+        return self.doors
+
+    def look(self) -> None:
+        self.door = self.doors[0]
+        self.address = self.door.addresses[0]
+        self.port = int(self.address.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def real_house(directory: Path) -> AsyncIterator[_Opened]:
+    (directory / "join").write_text("a-join-token-of-some-length\n")
+    (directory / "join").chmod(0o600)
+    config = Config()
+    orchestrator = msgspec.structs.replace(
+        config.orchestrator,
+        state_directory=str(directory / "state"),
+        grpc_listen="127.0.0.1:0",
+        join_token_file=str(directory / "join"),
+        minimum_free_disk_bytes=0,
+    )
+    config = msgspec.structs.replace(config, orchestrator=orchestrator)
+    house = _Opened()
+    stop = trio.Event()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve, config, doors=house.open, signals=False, stop=stop))
+            house.look()
+            yield house
+            stop.set()
+
+
+async def test_the_door_and_the_desk_agree(tmp_path: Path) -> None:
+    async with real_house(tmp_path) as house:
+        async with Client(house.address, TOKEN) as client:
+            assert (await client.server_info())["status"] == "ready"
+            job = await client.submit(SPEC)
+            assert job["waiting"]
+            assert [each["id"] for each in (await client.jobs(["queued"]))["jobs"]] == [job["id"]]
+            async with client.watch(job["id"]) as watch:
+                assert (await client.cancel(job["id"], reason="no need"))["state"] == "canceled"
+                events = [event async for batch in watch for event in batch.events]
+            assert [(event["seq"], event["to"]) for event in events] == [(1, "queued"), (2, "canceled")]
+            assert watch.job["state"] == "canceled"
+            again = await client.retry(job["id"])
+            assert again["retry_of"] == job["id"]
+            assert "started" in {event["type"] for event in (await client.farm_events(wait=5))["events"]}
+        async with talking(house) as talker:
+            farm = await talker.result("farm.watch")
+            assert {each["id"] for each in farm["jobs"]} == {job["id"], again["id"]}
+            assert farm["queue"]["kind"] == "embedded"
+        metrics = (await ask(house, "GET", "/metrics")).body.decode()
+        assert "blacktree_" in metrics
+        assert (await ask(house, "GET", "/readyz")).json["status"] == "ready"
+        assert (await ask(house, "GET", f"/api/v1/jobs/{job['id']}/log")).body == b""

@@ -1,0 +1,1 @@
+"""What `bin/bench` measures: each figure beside a floor or a peer of the same run. See docs/benchmarks.md."""

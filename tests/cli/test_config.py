@@ -1,0 +1,60 @@
+"""`blacktree config`: values, origins, and no secret."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blacktree.cli.config import mask
+from tests.cli.running import run
+
+
+def test_values_and_their_origins(tmp_path: Path) -> None:
+    file = tmp_path / "b.toml"
+    file.write_text('[worker]\nslots = 7\npool = "arm"\n[orchestrator]\nlease_seconds = 9\n')
+    ran = run("config", "--config", str(file), "--json", env={"BLACKTREE_WORKER_POOL": "x86", "WORKER_ID": "w7"})
+    assert ran.code == 0
+    shown = json.loads(ran.out)
+    assert shown["worker"]["slots"] == {"value": 7, "origin": f"file {file}"}
+    assert shown["worker"]["pool"] == {"value": "x86", "origin": "environment BLACKTREE_WORKER_POOL"}
+    assert shown["worker"]["id"] == {"value": "w7", "origin": "environment WORKER_ID"}
+    assert shown["orchestrator"]["lease_seconds"]["value"] == 9
+    assert shown["queue"]["prefetch"]["origin"] == "default"
+
+
+def test_an_empty_state_directory_is_shown_as_what_it_means(tmp_path: Path) -> None:
+    shown = json.loads(run("config", "--json", env={"XDG_STATE_HOME": str(tmp_path)}).out)
+    assert shown["worker"]["state_directory"]["value"] == f"{tmp_path}/blacktree/worker"
+
+
+def test_secrets_are_masked_in_both_forms() -> None:
+    env = {"BLACKTREE_ORCHESTRATOR_BROKER_URL": "amqp://me:hunter2@rabbit:5672/v"}
+    for ran in (run("config", env=env), run("config", "--json", env=env)):
+        assert ran.code == 0
+        assert "hunter2" not in ran.out + ran.err
+        assert "amqp://me:***@rabbit:5672/v" in ran.out
+    assert "[orchestrator]" in run("config").out
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("", ""),
+        ("amqp://rabbit", "amqp://rabbit"),
+        ("amqp://u@rabbit/", "amqp://u@rabbit/"),
+        ("amqp://u:p@rabbit/", "amqp://u:***@rabbit/"),
+        ("amqp://u:p@ss/w@rabbit/", "amqp://u:***@rabbit/"),
+        ("amqp://u:p%3Fq@rabbit/v?password=x&heartbeat=3", "amqp://u:***@rabbit/v?password=***&heartbeat=3"),
+        ("hunter2", "***"),
+    ],
+)
+def test_masks(url: str, shown: str) -> None:
+    assert mask(url) == shown
+
+
+@given(st.text("abcXYZ0189/@:%.-?&=#", min_size=1, max_size=20))
+def test_no_password_survives(password: str) -> None:
+    marked = f"Q{password}Q"
+    assert marked not in mask(f"amqp://user:{marked}@host/vhost")

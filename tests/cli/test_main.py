@@ -1,0 +1,160 @@
+"""The command tree: help everywhere, errors in one line, exit codes."""
+
+import errno
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from blacktree.cli import exits
+from blacktree.cli.main import COMMANDS, _report
+from blacktree.errors import BadRequest, Broken, Conflict, NotAllowed, NotFound, StorageFailed, Unavailable
+from tests.cli.running import one_line, run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    ran = run(command, "--help")
+    assert ran.code == 0
+    assert "Example" in ran.out
+    assert f"blacktree {command}" in ran.out
+    assert "--debug" in ran.out
+
+
+def test_the_tree_lists_every_command_and_an_example() -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    assert all(f"\n  {command} " in ran.out for command in COMMANDS)
+    assert "Examples:" in ran.out
+
+
+def test_without_a_command_the_help_is_on_stderr() -> None:
+    ran = run()
+    assert (ran.code, ran.out) == (2, "")
+    assert "Commands:" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["biuld"], "did you mean `build`?"),
+        (["xyzzy"], "commands: up, orchestrator"),
+        (["--nope"], "see `blacktree --help`"),
+        (["jobs", "--nope"], "see `blacktree jobs --help`"),
+        (["build"], "Missing argument 'REPOSITORY'"),
+        (["build", "x", "--timeout", "soon"], "90s, 15m, 2h"),
+        (["build", "x", "--priority", "11"], "0<=x<=9"),
+        (["build", "x", "--build-arg", "=1"], "NAME=VALUE"),
+        (["jobs", "--state", "asleep"], "queued"),
+        (["logs", "j", "--from", "0"], "x>=1"),
+        (["up", "--slots", "0"], "1<=x<=1024"),
+        (["config", "--config", "/nonexistent/x.toml"], "cannot read /nonexistent/x.toml"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_what_to_do(arguments: list[str], hint: str) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    line = one_line(ran)
+    assert line.startswith("blacktree: ")
+    assert hint in line
+
+
+def test_a_wrong_variable_is_one_line_with_the_nearest_name() -> None:
+    ran = run("config", env={"BLACKTREE_WORKER_SLOT": "3"})
+    assert ran.code == 2
+    assert "did you mean `slots`?" in one_line(ran)
+
+
+@pytest.mark.parametrize("command", [["jobs"], ["job", "x"], ["logs", "x"], ["cancel", "x"], ["workers"], ["events"]])
+def test_no_farm_anywhere_is_exit_6_with_advice(command: list[str]) -> None:
+    ran = run(*command)
+    assert (ran.code, ran.out) == (6, "")
+    assert "start a farm with `blacktree up`" in one_line(ran)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_server_that_does_not_answer_is_exit_6(place: str) -> None:
+    server = ["--server", "http://127.0.0.1:9", "--token", "t"]
+    ran = run(*server, "jobs") if place == "before" else run("jobs", *server)
+    assert (ran.code, ran.out) == (6, "")
+    assert "http://127.0.0.1:9" in one_line(ran)
+
+
+def test_a_traceback_only_with_debug() -> None:
+    quiet = run("jobs")
+    loud = run("jobs", "--debug")
+    assert "Traceback" not in quiet.err
+    assert "Traceback" in loud.err
+    assert loud.code == quiet.code == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadRequest("x"), 2),
+        (NotFound("x"), 2),
+        (Conflict("x"), 2),
+        (NotAllowed("x"), 2),
+        (Unavailable("x"), 6),
+        (Unavailable("x", code="address_in_use"), 2),
+        (StorageFailed("x", code="state_in_use"), 2),
+        (OSError(errno.EADDRINUSE, "in use"), 2),
+        (KeyboardInterrupt(), 130),
+        (Broken("x"), 70),
+        (RuntimeError("x"), 70),
+    ],
+)
+def test_exit_codes_of_errors(error: BaseException, code: int) -> None:
+    assert exits.code_for(error) == code
+
+
+def test_a_group_is_told_cause_by_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    inner = ExceptionGroup("b", [BadRequest("first", advice="do this"), BadRequest("first", advice="do this")])
+    group = BaseExceptionGroup("a", [inner, OSError(errno.EADDRINUSE, "Address already in use")])
+    assert _report(group, debug=False) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "blacktree: first; do this"
+    assert "choose another address" in lines[1]
+    assert len(lines) == 2
+
+
+def test_an_error_of_many_lines_is_told_in_one() -> None:
+    assert exits.line_for(BadRequest("a\nb", advice="c\n\td")) == "a b; c d"
+
+
+def test_every_end_of_a_job_has_its_code() -> None:
+    assert exits.JOB_CODES == {"succeeded": 0, "failed": 1, "canceled": 3, "timed_out": 4, "lost": 5}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, blacktree.cli.main as m\ntry: m.tree(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"trio", "rich", "structlog", "trio_websocket", "docker", "asyncio"} & set(loaded)
+
+
+def test_help_is_quick() -> None:
+    """Far above what it takes here (0.1 s): a machine under load must not fail this, a heavy import must."""
+    best = 9.0
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "blacktree", "--help"], capture_output=True, check=True)
+        best = min(best, time.monotonic() - began)
+    assert best < 1.0
+
+
+def test_the_version_is_told() -> None:
+    ran = run("--version")
+    assert ran.code == 0
+    assert "blacktree" in ran.out
+
+
+def test_short_helps_do_not_drift() -> None:
+    """The list of commands is written down once more, so that `--help` is quick; it must name what exists."""
+    import importlib
+
+    for name, (module, _) in COMMANDS.items():
+        command = getattr(importlib.import_module(f"blacktree.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        assert command.name == name

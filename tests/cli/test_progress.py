@@ -1,0 +1,133 @@
+"""How events look on a pipe, for a program, and on a terminal."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from blacktree.cli.live import LivePrinter
+from blacktree.cli.progress import JsonPrinter, PlainPrinter, ending, seconds, shown
+
+EVENTS: list[dict[str, Any]] = [
+    {"seq": 1, "type": "state", "from": None, "to": "queued", "reason": "", "attempt": 0},
+    {"seq": 2, "type": "state", "from": "queued", "to": "running", "reason": "", "attempt": 1},
+    {"seq": 3, "type": "step_started", "step": "a", "name": "RUN make", "attempt": 1},
+    {"seq": 4, "type": "step_started", "step": "b", "name": "COPY x", "attempt": 1},
+    {"seq": 5, "type": "log", "step": "a", "stream": "stdout", "line": "one", "attempt": 1},
+    {"seq": 6, "type": "log", "step": "b", "stream": "stdout", "line": "two", "attempt": 1},
+    {"seq": 7, "type": "log", "step": "b", "stream": "stdout", "line": "long ", "partial": True, "attempt": 1},
+    {"seq": 8, "type": "log", "step": "b", "stream": "stdout", "line": "line", "attempt": 1},
+    {"seq": 9, "type": "progress", "step": "a", "current": 1, "total": 2, "unit": "bytes", "attempt": 1},
+    {"seq": 10, "type": "step_finished", "step": "b", "name": "COPY x", "cached": True, "seconds": 0, "ok": True},
+    {
+        "seq": 11,
+        "type": "step_finished",
+        "step": "a",
+        "name": "RUN make",
+        "cached": False,
+        "seconds": 1.25,
+        "ok": False,
+    },
+    {"seq": 12, "type": "notice", "code": "output_clipped", "text": "the rest was clipped", "step": "a"},
+]
+JOB: dict[str, Any] = {
+    "id": "j1",
+    "state": "failed",
+    "error": {"message": "make failed", "step": "RUN make", "exit_code": 2, "last_lines": ["x.c:1"], "advice": "look"},
+}
+
+
+def test_plain_lines_say_whose_they_are() -> None:
+    out = io.StringIO()
+    with PlainPrinter(out=out) as printer:
+        printer.begin("j1")
+        for event in EVENTS:
+            printer.event(event)
+        printer.end(JOB)
+    assert out.getvalue().splitlines() == [
+        "==> job j1",
+        "==> queued",
+        "==> running (attempt 1)",
+        "==> RUN make",
+        "==> COPY x",
+        "==> RUN make",
+        "one",
+        "==> COPY x",
+        "two",
+        "long line",
+        "==> COPY x: cached",
+        "==> RUN make: FAILED in 1.2 s",
+        "==> note: the rest was clipped",
+        "job j1 failed: make failed",
+        "  in step RUN make, exit code 2",
+        "  | x.c:1",
+        "  look",
+        "  again: blacktree retry j1",
+    ]
+
+
+def test_json_is_one_document_a_line() -> None:
+    out = io.StringIO()
+    with JsonPrinter(out=out) as printer:
+        for event in EVENTS:
+            printer.event(event)
+        printer.end(JOB)
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [*EVENTS, {"job": JOB}]
+
+
+def test_the_live_picture_ends_as_a_record() -> None:
+    out = io.StringIO()
+    with LivePrinter(Console(file=out, force_terminal=True, width=80)) as printer:
+        printer.begin("j1")
+        for event in EVENTS:
+            printer.event(event)
+        printer.end(JOB)
+    text = out.getvalue()
+    for word in ("job j1", "COPY x", "cached", "RUN make", "the rest was clipped", "make failed", "x.c:1"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+        ("\x1b[2J\x1b[Hgone", "gone"),
+        ("\x1b]0;title\x07x", "x"),
+        ("10%\r50%\r100%", "100%"),
+        ("a\x08b\x00c\td", "abc\td"),
+        ("\x9b2Jx", "2Jx"),
+    ],
+)
+def test_a_terminal_is_not_steered_by_a_build(line: str, seen: str) -> None:
+    assert shown(line, terminal=True) == seen
+    assert shown(line, terminal=False) == line
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_only_colours_pass(line: str) -> None:
+    import re
+
+    rest = re.sub(r"\x1b\[[0-9;]*m", "", shown(line, terminal=True))
+    assert "\x1b[" not in rest
+    assert not re.search(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]", rest)
+
+
+def test_times() -> None:
+    assert [seconds(value) for value in (0.04, 9.96, 59.4, 61, 3700)] == [
+        "0.0 s",
+        "10.0 s",
+        "59 s",
+        "1 min 01 s",
+        "1 h 01 min",
+    ]
+
+
+def test_an_image_is_told_by_its_names() -> None:
+    image = {"reference": "a:1", "id": "sha256:0", "digest": None, "references": ["a:1", "a:2"]}
+    assert ending({"id": "j", "state": "succeeded", "image": image}) == ["image a:1", "image a:2", "id sha256:0"]
+    assert ending({"id": "j", "state": "succeeded", "image": None}) == ["job j succeeded"]

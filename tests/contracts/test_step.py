@@ -1,0 +1,79 @@
+"""The step contract, on each of our own steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blacktree.errors import StepFailed
+from blacktree.providers.base import BuiltImage
+from blacktree.providers.scripted import ScriptedProvider
+from blacktree.services.core.context import Build
+from blacktree.services.image.step import BuildStep
+from blacktree.services.image.tag import TagStep
+from blacktree.services.sync.step import SyncStep
+from tests.contracts.provider import Recorder
+from tests.contracts.step import StepSuite, a_build, an_image
+from tests.parts.engine import processes_with
+from tests.parts.git_server import make_repository
+
+
+class TestSync(StepSuite):
+    make = SyncStep
+    tells = ("started", "output")
+
+    async def good_build(self, directory: Path, sink: Recorder) -> Build:
+        source = directory / "source"
+        if not source.exists():
+            make_repository(source, {"Dockerfile": "FROM scratch\n", "file": "x" * 1000})
+        return a_build(directory, str(source), sink=sink, allow_local_sources=True)
+
+    async def bad_build(self, directory: Path, sink: Recorder) -> Build:
+        return a_build(directory, str(directory / "no-such"), sink=sink, allow_local_sources=True)
+
+    def result(self, build: Build) -> object:
+        return (build.commit, build.context.key) if build.context else None
+
+    async def left(self, build: Build) -> list[str]:
+        return [f"process {pid}" for pid in processes_with(build.spec.repository)]
+
+
+class TestBuild(StepSuite):
+    make = BuildStep
+    tells = ("started", "output")
+
+    async def good_build(self, directory: Path, sink: Recorder) -> Build:
+        script = [{"step": "1", "lines": 3}, {"step": "2", "seconds": 0.01}]
+        return a_build(directory, sink=sink, spec={"build_args": {"SCRIPT": json.dumps(script)}})
+
+    async def bad_build(self, directory: Path, sink: Recorder) -> Build:
+        script = [{"step": "1", "lines": 3}, {"exit": 3}]
+        return a_build(directory, sink=sink, spec={"build_args": {"SCRIPT": json.dumps(script)}})
+
+    def result(self, build: Build) -> object:
+        return "built" if build.built else None
+
+
+class TestTag(StepSuite):
+    make = TagStep
+
+    async def good_build(self, directory: Path, sink: Recorder) -> Build:
+        build = a_build(directory, sink=sink, spec={"image": "team/app", "tags": ["1", "latest"]})
+        assert isinstance(build.provider, ScriptedProvider)
+        build.built = an_image(build.provider)
+        return build
+
+    async def bad_build(self, directory: Path, sink: Recorder) -> Build:
+        build = a_build(directory, sink=sink)
+        build.built = BuiltImage("sha256:pruned")
+        return build
+
+    def result(self, build: Build) -> object:
+        return build.image
+
+
+async def test_tag_needs_an_image(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed) as caught:
+        await TagStep().run(a_build(tmp_path))
+    assert (caught.value.code, caught.value.step) == ("no_image", "tag")
+    assert "worker.steps" in caught.value.advice

@@ -1,0 +1,1 @@
+"""A step and a provider from outside the package."""

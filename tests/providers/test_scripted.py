@@ -1,0 +1,96 @@
+"""The scripted provider: held to the promise of a provider, and to its own script."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+from blacktree.errors import EngineLost, StepFailed
+from blacktree.providers import open_provider
+from blacktree.providers.base import BuildRequest, Provider, ProviderSettings, Unproven
+from tests.contracts.provider import Files, ProviderSuite, Recorder
+
+
+def a_request(job_id: str, *script: dict[str, Any], text: str | None = None) -> BuildRequest:
+    args = {"SCRIPT": json.dumps(script) if text is None else text} if script or text is not None else {}
+    return BuildRequest(job_id=job_id, attempt=1, context=Files({}), build_args=args)
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    async with open_provider("scripted", ProviderSettings(owner="test")) as opened:
+        yield opened
+
+
+class TestContract(ProviderSuite):
+    capabilities = frozenset({"tags"})
+
+    def succeeding(self, job_id: str) -> BuildRequest:
+        return a_request(job_id, {"step": "1", "name": "RUN echo hello", "lines": 1, "line": "hello"})
+
+    def failing(self, job_id: str) -> BuildRequest:
+        return a_request(job_id, {"step": "1", "name": "RUN exit 7"}, {"exit": 7})
+
+    def endless(self, job_id: str) -> BuildRequest:
+        return a_request(job_id, {"step": "1", "lines": 1, "line": "under way"}, {"seconds": 3600})
+
+
+async def test_no_script_succeeds_at_once_and_equal_requests_give_equal_images(provider: Provider) -> None:
+    one = await provider.build(a_request("a"), Recorder())
+    two = await provider.build(a_request("b"), Recorder())
+    three = await provider.build(a_request("c", {"lines": 1}), Recorder())
+    assert one == two != three
+
+
+async def test_it_follows_the_script(provider: Provider) -> None:
+    sink = Recorder()
+    await provider.build(
+        a_request(
+            "a",
+            {"step": "1", "name": "one", "lines": 2, "line": "{n} of 2"},
+            {"bytes_base64": base64.b64encode(b"\xff\x00").decode(), "stream": "stderr"},
+            {"progress": [1, 2], "notice": ["clipped", "some"]},
+            {"step": "2", "cached": True},
+        ),
+        sink,
+    )
+    assert bytes(sink.data["1", "stdout"]) == b"1 of 2\n2 of 2\n"
+    assert bytes(sink.data["1", "stderr"]) == b"\xff\x00"
+    assert sink.moved == [("1", 1, 2, "steps")]
+    assert sink.notices == [("clipped", "some", "1")]
+    assert [cached for _, cached, _, _ in sink.finished.values()] == [False, True]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"sekonds": 1}]', '[{"lines": "many"}]'])
+async def test_a_script_that_is_none_fails_the_build(provider: Provider, text: str) -> None:
+    with pytest.raises(StepFailed) as raised:
+        await provider.build(a_request("a", text=text), Recorder())
+    assert raised.value.code == "bad_script"
+
+
+async def test_failures_of_choice(provider: Provider) -> None:
+    with pytest.raises(StepFailed) as raised:
+        await provider.build(a_request("a", {"error": {"message": "no", "code": "x", "again": True}}), Recorder())
+    assert (raised.value.code, raised.value.again) == ("x", True)
+    with pytest.raises(EngineLost):
+        await provider.build(a_request("a", {"error": {"message": "no", "engine": True}}), Recorder())
+    assert await provider.remaining("a") == []
+
+
+async def test_an_end_that_cannot_be_proven_stays_until_it_is_swept(provider: Provider) -> None:
+    with pytest.raises(Unproven), trio.move_on_after(0.05):
+        await provider.build(a_request("a", {"unproven": True}, {"seconds": 60}), Recorder())
+    assert await provider.remaining("a") != []
+    assert await provider.sweep(["a"]) == []
+    assert await provider.sweep([]) != []
+    assert await provider.remaining("a") == []
+
+
+async def test_a_slow_proof_holds_the_cancel(provider: Provider) -> None:
+    began = trio.current_time()
+    with trio.move_on_after(0.05):
+        await provider.build(a_request("a", {"cancel_seconds": 0.2}, {"seconds": 60}), Recorder())
+    assert 0.25 <= trio.current_time() - began < 1

@@ -1,0 +1,21 @@
+"""Which of several refusals is told."""
+
+from pathlib import Path
+
+from blacktree.config import WorkerConfig
+from blacktree.providers.base import Health
+from blacktree.worker.lease import Lease, boottime
+from blacktree.worker.roster import Roster
+from blacktree.worker.standing import Standing
+
+
+async def test_an_engine_that_cannot_be_reached_is_told_before_what_follows_from_it(tmp_path: Path) -> None:
+    lease = Lease()
+    lease.renew(boottime(), 30.0)
+    standing = Standing(WorkerConfig(minimum_free_disk_bytes=0), tmp_path, Roster(), lease)
+    standing.health = Health(name="docker", refusal="no engine answers")
+    assert standing.refusal() == ("engine_refused", "no engine answers")
+    standing.health = Health(name="docker")
+    assert standing.refusal() == ("unproven", "the worker has not swept its engine yet")
+    standing.suspect = ""
+    assert standing.refusal() == ("", "")
