@@ -96,6 +96,24 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     unproven: bool = False
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job came from, when that was no person: a declared source and what happened there.
+
+    `trusted` false (a pull request from a fork): no secrets, no push, no deployment, no shared cache.
+    `supersedes`: jobs with the same text of the same source make way for a newer one.
+    """
+
+    source: str
+    event: str = ""
+    branch: str = ""
+    tag: str = ""
+    pull_request: int | None = None
+    commit: str = ""
+    delivery: str = ""
+    trusted: bool = True
+    supersedes: str = ""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job on record. `generation` counts its tickets; `tries` the attempts that were lost or may be retried."""
 
@@ -116,6 +134,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     steps: list[StepRecord] = []
     retry_of: str | None = None
+    origin: Origin | None = None
     cancel_reason: str | None = None
     not_before: datetime | None = None
     next_seq: int = 1

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from blacktree.address import parse_address
 from blacktree.errors import BadRequest
+from blacktree.runspec import RunSpec, check_run
 from blacktree.strict import convert, decode_json
 
 MAX_SPEC_BYTES = 1 << 20
@@ -16,6 +17,8 @@ Text = Annotated[str, Meta(max_length=4096)]
 Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._-]+\Z")]
 PoolName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 Tag = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")]
+
+Platform = Annotated[str, Meta(pattern=r"^[a-z0-9]+(/[a-z0-9]+){0,2}\Z", max_length=64)]
 
 DEFAULT_POOL = "default"
 
@@ -36,7 +39,8 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     image: Annotated[str, Meta(max_length=255)] | None = None
     tags: Annotated[list[Tag], Meta(max_length=32)] = []
     target: Annotated[str, Meta(max_length=256)] | None = None
-    platform: Annotated[str, Meta(pattern=r"^[a-z0-9]+(/[a-z0-9]+){0,2}\Z", max_length=64)] | None = None
+    platform: Platform | None = None
+    platforms: Annotated[list[Platform], Meta(max_length=16)] = []
     build_args: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=256)], str], Meta(max_length=256)] = {}
     labels: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=256)], str], Meta(max_length=256)] = {}
     no_cache: bool = False
@@ -45,7 +49,7 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     builder: Literal["auto", "buildkit", "classic"] = "auto"
     secrets: Annotated[list[Name], Meta(max_length=64)] = []
     push: bool = False
-    run: dict[str, Any] | None = None
+    run: RunSpec | None = None
     timeout_seconds: Annotated[float, Meta(gt=0, le=7 * 86400)] = 3600.0
     max_attempts: Annotated[int, Meta(ge=1, le=20)] = 3
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
@@ -101,7 +105,10 @@ def checked(spec: JobSpec) -> JobSpec:
     # Pushing and running come with releases of their own; until then saying no beats doing nothing.
     if spec.push:
         raise _refused("push", "this version does not push images yet", advice="leave `push` out")
+    if spec.platforms:
+        raise _refused("platforms", "this version builds one platform a job", advice="use `platform`")
     if spec.run is not None:
+        check_run(spec.run)
         raise _refused("run", "this version does not run images yet", advice="leave `run` out")
     return spec
 

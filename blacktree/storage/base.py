@@ -233,7 +233,33 @@ class FarmLog(Protocol):
         ...
 
 
-class Store(JobTable, LogTable, Outbox, QueueTable, FarmLog, Protocol):
+Revise = Callable[[bytes | None], bytes | None]
+"""Pure, quick, called in the writer's thread: the body as it stands (None: there is none) → the next one (None: none).
+
+Answering the very object it was given writes nothing. A `BlacktreeError` that it raises goes to the caller."""
+
+
+class DocumentTable(Protocol):
+    """Small things of one kind, by name: secrets, sources, deployments, … A body is opaque, at most 1 MiB."""
+
+    async def document(self, kind: str, name: str) -> bytes | None:
+        """The body as committed, or None."""
+        ...
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+        """Names and bodies in the order of the names (by their UTF-8), those beyond `after`."""
+        ...
+
+    async def revise(self, kind: str, name: str, decide: Revise) -> bytes | None:
+        """Decide and commit one document; answers what stands now. Durable on return.
+
+        Raises whatever `decide` raises, `TooLarge`, or `StorageFailed`; then nothing was changed. Cancelling the
+        caller does not cut it in two.
+        """
+        ...
+
+
+class Store(JobTable, LogTable, Outbox, QueueTable, FarmLog, DocumentTable, Protocol):
     """All of it, and its life."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:

@@ -10,7 +10,7 @@ import trio
 from blacktree.concurrency.threads import in_thread
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
-from blacktree.storage import queues, reader, tables
+from blacktree.storage import documents, queues, reader, tables
 from blacktree.storage.base import Outgoing, Page, QueueItem
 from blacktree.storage.database import connect
 from blacktree.storage.directory import Directory
@@ -122,6 +122,14 @@ class Lookups(ABC):
     async def noted(self, from_seq: int, *, limit: int = 1000) -> list[FarmEvent]:
         """As `FarmLog.noted`."""
         return await self._ask(lambda connection: tables.noted(connection, from_seq, limit))
+
+    async def document(self, kind: str, name: str) -> bytes | None:
+        """As `DocumentTable.document`."""
+        return await self._ask(lambda connection: documents.get(connection, kind, name))
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+        """As `DocumentTable.documents`."""
+        return await self._ask(lambda connection: documents.page(connection, kind, after, limit))
 
     async def settings(self, prefix: str) -> dict[str, str]:
         """As `Store.settings`."""

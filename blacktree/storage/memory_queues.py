@@ -9,7 +9,8 @@ import trio
 from blacktree.clock import now
 from blacktree.errors import StorageFailed
 from blacktree.event import FarmEvent
-from blacktree.storage.base import QueueItem
+from blacktree.storage.base import QueueItem, Revise
+from blacktree.storage.documents import checked
 
 
 class MemoryQueues:
@@ -20,6 +21,7 @@ class MemoryQueues:
         self._next_item = 1
         self._farm: list[FarmEvent] = []
         self._meta: dict[str, str] = {}
+        self._documents: dict[tuple[str, str], bytes] = {}
         self._running = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -135,6 +137,27 @@ class MemoryQueues:
         """As `Store.settings`."""
         await self._turn()
         return {key: value for key, value in sorted(self._meta.items()) if key.startswith(prefix)}
+
+    async def document(self, kind: str, name: str) -> bytes | None:
+        """As `DocumentTable.document`."""
+        await self._turn()
+        return self._documents.get((kind, name))
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+        """As `DocumentTable.documents`."""
+        await self._turn()
+        found = [(name, body) for (each, name), body in self._documents.items() if each == kind and name > after]
+        return sorted(found)[: max(0, limit)]
+
+    async def revise(self, kind: str, name: str, decide: Revise) -> bytes | None:
+        """As `DocumentTable.revise`."""
+        await self._turn()
+        after = checked(decide(self._documents.get((kind, name))), kind, name)
+        if after is None:
+            self._documents.pop((kind, name), None)
+        else:
+            self._documents[kind, name] = after
+        return after
 
     async def health(self) -> str:
         """As `Store.health`."""

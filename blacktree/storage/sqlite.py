@@ -15,8 +15,8 @@ from blacktree.concurrency.threads import in_thread
 from blacktree.errors import StorageFailed
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
-from blacktree.storage import keeping, tables
-from blacktree.storage.base import Commit, Decide, Listener, Outgoing, QueueItem
+from blacktree.storage import documents, keeping, tables
+from blacktree.storage.base import Commit, Decide, Listener, Outgoing, QueueItem, Revise
 from blacktree.storage.database import connect
 from blacktree.storage.directory import Directory
 from blacktree.storage.group import Group, closed
@@ -210,6 +210,13 @@ class SqliteStore(Lookups):
     async def setting(self, key: str, value: str | None) -> None:
         """As `Store.setting`."""
         await self._group(Call(lambda writer: keeping.setting(writer, key, value)))
+
+    async def revise(self, kind: str, name: str, decide: Revise) -> bytes | None:
+        """As `DocumentTable.revise`."""
+        body: bytes | None = await self._group(
+            Call(lambda writer: documents.revise(writer.connection, kind, name, decide))
+        )
+        return body
 
     # Reading
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import trio
 
-from blacktree.errors import BadRequest, Conflict, NotFound
+from blacktree.errors import BadRequest, Conflict, NotFound, TooLarge
 from blacktree.event import Lines, Notice, Progress, Record, StateChanged, StepStarted, span
 from blacktree.job import Job, JobState, move
 from blacktree.spec import JobSpec
@@ -484,6 +484,41 @@ class StoreContract:
         assert await store.settings("drain.") == {"drain.w2": "yes"}
         assert await store.meta("farm") == "one"
         assert "farm" in await store.settings("")
+
+    async def test_documents(self, store: Store) -> None:
+        assert await store.document("secret", "a") is None
+        assert await store.revise("secret", "a", lambda body: None) is None
+        assert await store.revise("secret", "b", lambda body: b"one" if body is None else b"wrong") == b"one"
+        assert await store.revise("secret", "a", lambda body: b"first") == b"first"
+        assert await store.revise("source", "b", lambda body: b"other") == b"other"
+        assert await store.revise("secret", "b", lambda body: (body or b"") + b", two") == b"one, two"
+        assert await store.documents("secret") == [("a", b"first"), ("b", b"one, two")]
+        assert await store.documents("secret", limit=1) == [("a", b"first")]
+        assert await store.documents("secret", after="a") == [("b", b"one, two")]
+        assert await store.revise("secret", "b", lambda body: body) == b"one, two"
+        assert await store.revise("secret", "b", lambda body: None) is None
+        assert await store.document("secret", "b") is None
+        assert await store.document("source", "b") == b"other"
+
+    async def test_a_refused_revision_changes_nothing(self, store: Store) -> None:
+        def refuse(body: bytes | None) -> bytes | None:
+            raise Conflict("no")
+
+        await store.revise("kind", "name", lambda body: b"before")
+        with pytest.raises(Conflict):
+            await store.revise("kind", "name", refuse)
+        with pytest.raises(TooLarge):
+            await store.revise("kind", "name", lambda body: bytes((1 << 20) + 1))
+        assert await store.document("kind", "name") == b"before"
+
+    async def test_of_many_revisions_none_is_lost(self, store: Store) -> None:
+        async def add() -> None:
+            await store.revise("count", "x", lambda body: str(int(body or b"0") + 1).encode())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(add)
+        assert await store.document("count", "x") == b"50"
 
     async def test_a_sound_store_is_healthy(self, store: Store) -> None:
         assert await store.health() == ""
