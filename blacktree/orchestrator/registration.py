@@ -13,6 +13,7 @@ from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.member import Member
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.peer import Admission, AttemptReport, Registration, Report, ReportAnswer, Verdict
+from blacktree.rpc.replica import ReplicaAnswer, ReplicaReport
 from blacktree.storage.base import Store
 
 log = structlog.get_logger()
@@ -89,6 +90,10 @@ class RegistrationDesk:
         for held in self._book.of_worker(worker_id):
             if not held.unproven:
                 await self._losses.now(held, f"worker {worker_id} has left", counts=False)
+
+    async def report_replicas(self, report: ReplicaReport) -> ReplicaAnswer:
+        """See `rpc.peer.OrchestratorSide`."""
+        return ReplicaAnswer(known=self._workers.member(report.worker_id, report.incarnation) is not None)
 
     async def _take(self, report: AttemptReport) -> None:
         held = self._book.get(report.name)

@@ -36,6 +36,7 @@ from blacktree.strict import decode_json
 
 MAX_RECORDS = 65_536
 MAX_LABELS = 256
+MAX_CAPABILITIES = 64
 STOP_WORDS = frozenset({"canceled", "timed_out", "shutdown", "fenced"})
 
 _encode_spec = msgspec.json.Encoder().encode
@@ -197,6 +198,7 @@ def registration_to_wire(registration: Registration) -> orchestrator_pb2.Registe
         platform=registration.platform,
         status=status_to_wire(registration.status),
         running=[name_to_wire(name) for name in registration.running],
+        capabilities=registration.capabilities,
     )
 
 
@@ -214,6 +216,9 @@ def registration_from_wire(wire: orchestrator_pb2.RegisterRequest) -> Registrati
         platform=text(wire.platform, "platform", 256),
         status=status_from_wire(wire),
         running=[name_from_wire(name) for name in few(wire.running, "running")],
+        capabilities=[
+            text(each, "capabilities", 64) for each in few(wire.capabilities, "capabilities", MAX_CAPABILITIES)
+        ],
     )
 
 

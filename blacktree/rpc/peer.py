@@ -15,6 +15,7 @@ import msgspec
 
 from blacktree.event import Record
 from blacktree.job import Outcome
+from blacktree.rpc.replica import ReplicaAck, ReplicaAnswer, ReplicaOrders, ReplicaReport
 from blacktree.spec import JobSpec
 
 PROTOCOL_VERSION = 1
@@ -105,11 +106,18 @@ class WorkerSide(Protocol):
         """Ping. Raises `PeerLost` when nobody answers within the caller's deadline."""
         ...
 
+    async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
+        """ApplyReplicas. Answers once the orders are taken; how they fare comes by `report_replicas`. Raises
+        `NotAllowed` for another worker's orders (code `wrong_worker`) or where no replicas run (`no_replicas`),
+        `TooLarge` when they do not fit in one message."""
+        ...
+
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """A worker presents itself. `secret` is from its locked state directory; `incarnation` is new with every process.
 
-    `running`: attempts that this process still holds; what it does not name is not running.
+    `running`: attempts that this process still holds; what it does not name is not running. `capabilities`: what a
+    worker of this version can be asked for beside builds, e.g. `replicas`; unknown ones are ignored.
     """
 
     worker_id: str
@@ -123,6 +131,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     platform: str
     status: WorkerStatus
     running: list[AttemptName] = []
+    capabilities: list[str] = []
 
     def __repr__(self) -> str:
         return f"Registration({self.worker_id!r}, {self.incarnation!r})"
@@ -201,4 +210,8 @@ class OrchestratorSide(Protocol):
 
     async def leave(self, worker_id: str, incarnation: str) -> None:
         """Leave. The worker has ended its builds and reported them; it takes nothing more. Repeatable."""
+        ...
+
+    async def report_replicas(self, report: ReplicaReport) -> ReplicaAnswer:
+        """ReportReplicas. What the answer calls stored is durable; it says nothing of the builds' lease."""
         ...

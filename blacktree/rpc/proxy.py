@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from blacktree.rpc import codec
-from blacktree.rpc.generated.v1 import orchestrator_pb2, worker_pb2
+from blacktree.rpc import codec, replica_codec
+from blacktree.rpc.generated.v1 import orchestrator_pb2, replica_pb2, worker_pb2
 from blacktree.rpc.peer import (
     Admission,
     Answer,
@@ -18,6 +18,7 @@ from blacktree.rpc.peer import (
     StopAnswer,
     StopOrder,
 )
+from blacktree.rpc.replica import ReplicaAck, ReplicaAnswer, ReplicaOrders, ReplicaReport
 
 
 class Link(Protocol):
@@ -51,6 +52,13 @@ class WorkerProxy:
             await self._link.call("/blacktree.v1.WorkerService/Ping", request, worker_pb2.PingReply)
         )
 
+    async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
+        request = replica_codec.orders_to_wire(orders)
+        reply = replica_pb2.ReplicaOrdersReply
+        return replica_codec.ack_from_wire(
+            await self._link.call("/blacktree.v1.WorkerService/ApplyReplicas", request, reply)
+        )
+
 
 class OrchestratorProxy:
     """`OrchestratorSide`, over the wire."""
@@ -75,3 +83,10 @@ class OrchestratorProxy:
     async def leave(self, worker_id: str, incarnation: str) -> None:
         request = codec.leave_to_wire(worker_id, incarnation)
         await self._link.call("/blacktree.v1.OrchestratorService/Leave", request, orchestrator_pb2.LeaveReply)
+
+    async def report_replicas(self, report: ReplicaReport) -> ReplicaAnswer:
+        request = replica_codec.report_to_wire(report)
+        reply = replica_pb2.ReplicaReportReply
+        return replica_codec.answer_from_wire(
+            await self._link.call("/blacktree.v1.OrchestratorService/ReportReplicas", request, reply)
+        )

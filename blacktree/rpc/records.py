@@ -27,12 +27,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
-def _to_us(moment: datetime) -> int:
+def to_us(moment: datetime) -> int:
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _from_us(value: int) -> datetime:
+def from_us(value: int) -> datetime:
     if not 0 <= value <= _LAST:
         raise refused("time_us", f"{value} is not a time")
     return _EPOCH + timedelta(microseconds=value)
@@ -58,7 +58,7 @@ def _check_lines(lines: str, partial: bool) -> None:
 
 
 def record_to_wire(record: Record) -> job_pb2.Record:
-    wire = job_pb2.Record(time_us=_to_us(record.time), attempt=record.attempt)
+    wire = job_pb2.Record(time_us=to_us(record.time), attempt=record.attempt)
     match record:
         case Lines(step=step, stream=stream, text=lines, partial=partial):
             wire.lines.step = step
@@ -152,7 +152,7 @@ def record_from_wire(wire: job_pb2.Record) -> Record:
     kind = wire.WhichOneof("kind")
     if kind is None:
         raise refused("record", "has no kind that is known here")
-    return _READERS[kind](_from_us(wire.time_us), count(wire.attempt, "record.attempt"), wire)
+    return _READERS[kind](from_us(wire.time_us), count(wire.attempt, "record.attempt"), wire)
 
 
 def outcome_to_wire(outcome: Outcome) -> job_pb2.Outcome:

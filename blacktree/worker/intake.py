@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 import trio
 
+from blacktree.errors import NotAllowed
 from blacktree.rpc.peer import (
     Answer,
     Assignment,
@@ -13,6 +14,7 @@ from blacktree.rpc.peer import (
     StopAnswer,
     StopOrder,
 )
+from blacktree.rpc.replica import ReplicaAck, ReplicaOrders
 from blacktree.worker.attempt import Attempt
 from blacktree.worker.identity import Identity
 from blacktree.worker.pipeline import Pipeline
@@ -64,6 +66,9 @@ class Intake:
             incarnation=self._identity.incarnation,
             status=self._standing.status(),
         )
+
+    async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
+        raise NotAllowed("this worker runs no replicas", code="no_replicas")
 
     def _run(self, assignment: Assignment) -> Answer:
         name = assignment.name

@@ -28,6 +28,19 @@ from blacktree.rpc.peer import (
     WorkerSide,
     WorkerStatus,
 )
+from blacktree.rpc.replica import (
+    RegistryLogin,
+    ReplicaAck,
+    ReplicaAnswer,
+    ReplicaLog,
+    ReplicaName,
+    ReplicaOrder,
+    ReplicaOrders,
+    ReplicaReport,
+    ReplicaState,
+    ReplicaStored,
+)
+from blacktree.runspec import Health, HttpCheck, Port, RunSpec
 from blacktree.spec import JobSpec
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=UTC)
@@ -65,6 +78,7 @@ def a_registration() -> Registration:
         platform="linux/amd64",
         status=a_status(),
         running=[a_name(1), a_name(2)],
+        capabilities=["replicas"],
     )
 
 
@@ -97,12 +111,64 @@ def a_report() -> Report:
     )
 
 
+def some_replica_orders() -> ReplicaOrders:
+    run = RunSpec(
+        name="shop", ports=[Port(container=80, host=8080)], env={"A": "ü"}, health=Health(http=HttpCheck(port=80))
+    )
+    return ReplicaOrders(
+        worker_id="w1",
+        revision=7,
+        orders=[
+            ReplicaOrder(
+                name=ReplicaName(deployment="shop", version=version, index=index),
+                generation=3,
+                image=f"registry.example/shop@sha256:{version:064}",
+                pull=True,
+                run=run,
+                serve=version == 2,
+                logins={"registry.example": RegistryLogin(username="u", password="p")},
+                secrets={"key": b"\x00\xff secret"},
+            )
+            for version in (1, 2)
+            for index in (0, 1)
+        ],
+    )
+
+
+def a_replica_report() -> ReplicaReport:
+    name = ReplicaName(deployment="shop", version=1, index=0)
+    records = [Lines(NOON, 1, "", "stdout", "one\nzwei ü\n"), Notice(NOON, 1, "output_dropped", "3 lines")]
+    return ReplicaReport(
+        worker_id="w1",
+        incarnation="i1",
+        revision=7,
+        states=[
+            ReplicaState(name=name, generation=3, state="healthy", since=NOON, serving=True, address="127.0.0.1:1"),
+            ReplicaState(
+                name=ReplicaName(deployment="shop", version=2, index=0),
+                generation=1,
+                state="backing_off",
+                since=NOON,
+                container="abc",
+                exit_code=137,
+                oom_killed=True,
+                restarts=2,
+                code="oom_killed",
+                reason="out of memory",
+                last_lines=["a", "b"],
+            ),
+        ],
+        logs=[ReplicaLog(name=name, generation=3, number=1, records=records)],
+    )
+
+
 class StandInWorker:
     """Remembers what it was asked. `gate` unset: calls wait; `fault` set: calls raise it."""
 
     def __init__(self) -> None:
         self.assignments: list[Assignment] = []
         self.orders: list[StopOrder] = []
+        self.replica_orders: list[ReplicaOrders] = []
         self.gate = trio.Event()
         self.gate.set()
         self.entered = trio.Event()
@@ -135,6 +201,11 @@ class StandInWorker:
         await self._pass()
         return PingAnswer(worker_id="w1", incarnation="i1", status=a_status())
 
+    async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
+        await self._pass()
+        self.replica_orders.append(orders)
+        return ReplicaAck(revision=orders.revision)
+
 
 class StandInOrchestrator:
     """As `StandInWorker`."""
@@ -142,6 +213,7 @@ class StandInOrchestrator:
     def __init__(self) -> None:
         self.registrations: list[Registration] = []
         self.reports: list[Report] = []
+        self.replica_reports: list[ReplicaReport] = []
         self.left_workers: list[tuple[str, str]] = []
         self.gate = trio.Event()
         self.gate.set()
@@ -169,6 +241,15 @@ class StandInOrchestrator:
         await self._pass()
         self.left_workers.append((worker_id, incarnation))
 
+    async def report_replicas(self, report: ReplicaReport) -> ReplicaAnswer:
+        await self._pass()
+        self.replica_reports.append(report)
+        stored = [
+            ReplicaStored(name=each.name, generation=each.generation, next_number=each.number + 1)
+            for each in report.logs
+        ]
+        return ReplicaAnswer(known=True, stored=stored)
+
 
 async def worker_suite(side: WorkerSide, stand_in: StandInWorker) -> None:
     """What crosses arrives as it was, in order, and errors come back as they were raised."""
@@ -181,6 +262,9 @@ async def worker_suite(side: WorkerSide, stand_in: StandInWorker) -> None:
     assert await side.stop_jobs(orders) == [StopAnswer(known=True), StopAnswer(known=False)]
     assert stand_in.orders == orders
     assert await side.ping() == PingAnswer(worker_id="w1", incarnation="i1", status=a_status())
+    replicas = some_replica_orders()
+    assert await side.apply_replicas(replicas) == ReplicaAck(revision=7)
+    assert stand_in.replica_orders == [replicas]
     await errors_suite(side.ping, stand_in)
 
 
@@ -197,6 +281,11 @@ async def orchestrator_suite(side: OrchestratorSide, stand_in: StandInOrchestrat
     assert [verdict.next_batch for verdict in answer.verdicts] == [2, 3, 1]
     await side.leave("w1", "i1")
     assert stand_in.left_workers == [("w1", "i1")]
+    replicas = a_replica_report()
+    told = await side.report_replicas(replicas)
+    assert stand_in.replica_reports == [replicas]
+    assert told.known
+    assert [each.next_number for each in told.stored] == [2]
 
     async def leave() -> None:
         await side.leave("w1", "i1")

@@ -19,6 +19,7 @@ from blacktree.rpc.peer import (
     Verdict,
 )
 from blacktree.spec import JobSpec
+from tests.parts.no_replicas import TakesNoReplicas
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Stored:
         return next((batch.commit for batch in self.batches if batch.commit), None)
 
 
-class OrchestratorPart:
+class OrchestratorPart(TakesNoReplicas):
     """`OrchestratorSide` in memory. `away`: every call is lost; `forget()`: as after a restart."""
 
     def __init__(self, *, lease_seconds: float = 30.0, publish_seconds: float = 5.0) -> None:

@@ -30,11 +30,12 @@ from blacktree.rpc.peer import (
     WorkerStatus,
 )
 from blacktree.rpc.server import serve_worker
+from tests.parts.no_replicas import RunsNoReplicas
 
 _numbers = itertools.count(1)
 
 
-class ToyWorker:
+class ToyWorker(RunsNoReplicas):
     """Accepts what it is handed and waits for the test to report on it, unless `automatic` ends it at once."""
 
     def __init__(

@@ -131,6 +131,7 @@ registrations = st.builds(
     platform=texts,
     status=statuses,
     running=some(names),
+    capabilities=some(words),
 )
 verdicts = st.builds(Verdict, name=names, next_batch=numbers, stop=stops | st.just(""), publish_seconds=durations)
 admissions = st.builds(

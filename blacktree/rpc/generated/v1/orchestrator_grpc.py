@@ -10,6 +10,7 @@ if typing.TYPE_CHECKING:
     import grpclib.server
 
 import blacktree.rpc.generated.v1.job_pb2
+import blacktree.rpc.generated.v1.replica_pb2
 import blacktree.rpc.generated.v1.worker_pb2
 import blacktree.rpc.generated.v1.orchestrator_pb2
 
@@ -26,6 +27,10 @@ class OrchestratorServiceBase(abc.ABC):
 
     @abc.abstractmethod
     async def Leave(self, stream: 'grpclib.server.Stream[blacktree.rpc.generated.v1.orchestrator_pb2.LeaveRequest, blacktree.rpc.generated.v1.orchestrator_pb2.LeaveReply]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ReportReplicas(self, stream: 'grpclib.server.Stream[blacktree.rpc.generated.v1.replica_pb2.ReplicaReportRequest, blacktree.rpc.generated.v1.replica_pb2.ReplicaReportReply]') -> None:
         pass
 
     def __mapping__(self) -> typing.Dict[str, grpclib.const.Handler]:
@@ -47,6 +52,12 @@ class OrchestratorServiceBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 blacktree.rpc.generated.v1.orchestrator_pb2.LeaveRequest,
                 blacktree.rpc.generated.v1.orchestrator_pb2.LeaveReply,
+            ),
+            '/blacktree.v1.OrchestratorService/ReportReplicas': grpclib.const.Handler(
+                self.ReportReplicas,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                blacktree.rpc.generated.v1.replica_pb2.ReplicaReportRequest,
+                blacktree.rpc.generated.v1.replica_pb2.ReplicaReportReply,
             ),
         }
 
@@ -71,4 +82,10 @@ class OrchestratorServiceStub:
             '/blacktree.v1.OrchestratorService/Leave',
             blacktree.rpc.generated.v1.orchestrator_pb2.LeaveRequest,
             blacktree.rpc.generated.v1.orchestrator_pb2.LeaveReply,
+        )
+        self.ReportReplicas = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/blacktree.v1.OrchestratorService/ReportReplicas',
+            blacktree.rpc.generated.v1.replica_pb2.ReplicaReportRequest,
+            blacktree.rpc.generated.v1.replica_pb2.ReplicaReportReply,
         )

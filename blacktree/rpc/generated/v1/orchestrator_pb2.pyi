@@ -1,4 +1,5 @@
 from blacktree.rpc.generated.v1 import job_pb2 as _job_pb2
+from blacktree.rpc.generated.v1 import replica_pb2 as _replica_pb2
 from blacktree.rpc.generated.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("worker_id", "incarnation", "secret", "protocol", "version", "address", "pool", "labels", "platform", "status", "running")
+    __slots__ = ("worker_id", "incarnation", "secret", "protocol", "version", "address", "pool", "labels", "platform", "status", "running", "capabilities")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +29,7 @@ class RegisterRequest(_message.Message):
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     incarnation: str
     secret: str
@@ -39,7 +41,8 @@ class RegisterRequest(_message.Message):
     platform: str
     status: _worker_pb2.WorkerStatus
     running: _containers.RepeatedCompositeFieldContainer[_job_pb2.AttemptName]
-    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., secret: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., pool: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., platform: _Optional[str] = ..., status: _Optional[_Union[_worker_pb2.WorkerStatus, _Mapping]] = ..., running: _Optional[_Iterable[_Union[_job_pb2.AttemptName, _Mapping]]] = ...) -> None: ...
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., secret: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., pool: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., platform: _Optional[str] = ..., status: _Optional[_Union[_worker_pb2.WorkerStatus, _Mapping]] = ..., running: _Optional[_Iterable[_Union[_job_pb2.AttemptName, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("name", "next_batch", "stop", "publish_seconds")

@@ -10,6 +10,7 @@ if typing.TYPE_CHECKING:
     import grpclib.server
 
 import blacktree.rpc.generated.v1.job_pb2
+import blacktree.rpc.generated.v1.replica_pb2
 import blacktree.rpc.generated.v1.worker_pb2
 
 
@@ -25,6 +26,10 @@ class WorkerServiceBase(abc.ABC):
 
     @abc.abstractmethod
     async def Ping(self, stream: 'grpclib.server.Stream[blacktree.rpc.generated.v1.worker_pb2.PingRequest, blacktree.rpc.generated.v1.worker_pb2.PingReply]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ApplyReplicas(self, stream: 'grpclib.server.Stream[blacktree.rpc.generated.v1.replica_pb2.ReplicaOrdersRequest, blacktree.rpc.generated.v1.replica_pb2.ReplicaOrdersReply]') -> None:
         pass
 
     def __mapping__(self) -> typing.Dict[str, grpclib.const.Handler]:
@@ -46,6 +51,12 @@ class WorkerServiceBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 blacktree.rpc.generated.v1.worker_pb2.PingRequest,
                 blacktree.rpc.generated.v1.worker_pb2.PingReply,
+            ),
+            '/blacktree.v1.WorkerService/ApplyReplicas': grpclib.const.Handler(
+                self.ApplyReplicas,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                blacktree.rpc.generated.v1.replica_pb2.ReplicaOrdersRequest,
+                blacktree.rpc.generated.v1.replica_pb2.ReplicaOrdersReply,
             ),
         }
 
@@ -70,4 +81,10 @@ class WorkerServiceStub:
             '/blacktree.v1.WorkerService/Ping',
             blacktree.rpc.generated.v1.worker_pb2.PingRequest,
             blacktree.rpc.generated.v1.worker_pb2.PingReply,
+        )
+        self.ApplyReplicas = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/blacktree.v1.WorkerService/ApplyReplicas',
+            blacktree.rpc.generated.v1.replica_pb2.ReplicaOrdersRequest,
+            blacktree.rpc.generated.v1.replica_pb2.ReplicaOrdersReply,
         )

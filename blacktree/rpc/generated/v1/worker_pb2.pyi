@@ -1,4 +1,5 @@
 from blacktree.rpc.generated.v1 import job_pb2 as _job_pb2
+from blacktree.rpc.generated.v1 import replica_pb2 as _replica_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
