@@ -114,6 +114,18 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     supersedes: str = ""
 
 
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a job on record a stream: a log that is no build's, such as what a deployment prints.
+
+    `written`: the next batch number of each of its writers. What lies before `first_seq` (and before byte `text_first`
+    of the plain log) was dropped to keep within a size.
+    """
+
+    written: dict[str, int] = {}
+    first_seq: int = 1
+    text_first: int = 0
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job on record. `generation` counts its tickets; `tries` the attempts that were lost or may be retried."""
 
@@ -138,6 +150,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_reason: str | None = None
     not_before: datetime | None = None
     next_seq: int = 1
+    stream: Stream | None = None
 
     @property
     def ended(self) -> bool:
@@ -180,7 +193,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def public(job: Job, *, waiting: str | None = None) -> dict[str, Any]:
     """The job's JSON as the outside sees it (plain values, ready to encode). Tokens stay inside."""
     value: dict[str, Any] = msgspec.to_builtins(job)
-    for hidden in ("generation", "next_seq", "not_before", "cancel_reason"):
+    for hidden in ("generation", "next_seq", "not_before", "cancel_reason", "stream"):
         value.pop(hidden)
     for attempt in value["attempts"]:
         for hidden in ("token", "incarnation", "next_batch", "stop", "unproven"):

@@ -40,6 +40,8 @@ class Journal:
         self.commits += 1
         if (fanout := self._fanouts.get(job.id)) is not None and commit.records:
             fanout.put(commit.first_seq, commit.first_seq + total_span(commit.records), encode(commit))
+        if job.stream is not None:
+            return
         if commit.previous is not job.state:
             self.touch()
             if commit.previous is not None:
@@ -148,8 +150,9 @@ async def stored(store: Store, job_id: str, from_seq: int, limit: int) -> Slice:
         return Slice(body=b"", first_seq=from_seq, next_seq=from_seq, count=0)
     # Up to thousands of lines: not on the loop's time.
     body = await in_loose_thread(lambda: _join(records)) if len(records) > 50 else _join(records)
-    next_seq = records[-1][0] + total_span([records[-1][1]])
-    return Slice(body=body, first_seq=from_seq, next_seq=next_seq, count=next_seq - from_seq)
+    # The beginning of a stream may have been dropped.
+    first_seq, next_seq = records[0][0], records[-1][0] + total_span([records[-1][1]])
+    return Slice(body=body, first_seq=first_seq, next_seq=next_seq, count=next_seq - first_seq)
 
 
 def encode(commit: Commit) -> bytes:

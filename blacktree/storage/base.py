@@ -124,8 +124,8 @@ class JobTable(Protocol):
         """The pools of all jobs that have not ended."""
         ...
 
-    def listen(self, listener: Listener) -> None:
-        """Call this for every commit from now on."""
+    def listen(self, listener: Listener, *, streams: bool = False) -> None:
+        """Call this for every commit from now on; with `streams`, also for commits of streams."""
         ...
 
     async def forget(self, before: datetime, *, limit: int = 100) -> int:
@@ -155,6 +155,18 @@ class LogTable(Protocol):
 
     async def read_text(self, job_id: str, offset: int, max_bytes: int) -> bytes:
         """A piece of the plain log, for `Range`; empty at or past the end."""
+        ...
+
+
+class StreamTable(Protocol):
+    """Logs that are no build's. A stream is a job on record that has `stream` set: `create` opens it (again), `change`
+    appends, `get` and `LogTable` read it. No list, count or retention of jobs knows of it."""
+
+    async def trim(self, stream_id: str, keep_bytes: int) -> bool:
+        """Drop the oldest of what is stored beyond this size, in large pieces; True if anything went.
+
+        `stream.first_seq` says where it begins now: reading from an earlier number begins there. Raises `NotFound`.
+        """
         ...
 
 
@@ -259,7 +271,7 @@ class DocumentTable(Protocol):
         ...
 
 
-class Store(JobTable, LogTable, Outbox, QueueTable, FarmLog, DocumentTable, Protocol):
+class Store(JobTable, LogTable, StreamTable, Outbox, QueueTable, FarmLog, DocumentTable, Protocol):
     """All of it, and its life."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:

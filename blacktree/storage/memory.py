@@ -14,7 +14,7 @@ from blacktree.storage import cursor as cursors
 from blacktree.storage.base import Commit, Decide, Decision, Listener, Outgoing, Page
 from blacktree.storage.cut import Reading, plain
 from blacktree.storage.memory_queues import MemoryQueues
-from blacktree.storage.rules import answer_earlier, check_new, checked
+from blacktree.storage.rules import answer_earlier, begun, check_new, checked
 
 
 class _Log:
@@ -35,6 +35,14 @@ class _Log:
             first_seq += span(record)
         return first_seq
 
+    def trim(self, keep_bytes: int) -> tuple[int, int] | None:
+        """Drop records until so much text is left; answers the first number and byte, or None if nothing went."""
+        count = max(0, min(bisect.bisect_right(self.offsets, self.size - keep_bytes), len(self.records)) - 1)
+        if not count:
+            return None
+        del self.records[:count], self.seqs[:count], self.offsets[:count]
+        return self.seqs[0], self.offsets[0]
+
 
 class MemoryStore(MemoryQueues):
     """`Store` in memory. Durable is whatever this process is."""
@@ -46,7 +54,7 @@ class MemoryStore(MemoryQueues):
         self._logs: dict[str, _Log] = {}
         self._outbox: dict[int, Outgoing] = {}
         self._next_outgoing = 1
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, bool]] = []
 
     # Jobs
 
@@ -94,9 +102,13 @@ class MemoryStore(MemoryQueues):
             records=decision.records,
             outgoing=tuple(rows),
         )
-        for listener in self._listeners:
-            listener(commit)
+        for listener, also_streams in self._listeners:
+            if also_streams or job.stream is None:
+                listener(commit)
         return commit
+
+    def _real(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.stream is None]
 
     def _job(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)
@@ -113,10 +125,10 @@ class MemoryStore(MemoryQueues):
         """As `JobTable.find`."""
         await self._turn()
         last = cursors.parse(cursor) if cursor is not None else None
-        places = {job.id: (cursors.micros(job.created_at), job.id) for job in self._jobs.values()}
+        places = {job.id: (cursors.micros(job.created_at), job.id) for job in self._real()}
         found = [
             job
-            for job in self._jobs.values()
+            for job in self._real()
             if (not states or job.state in states) and (last is None or places[job.id] < last)
         ]
         found.sort(key=lambda job: places[job.id], reverse=True)
@@ -126,9 +138,7 @@ class MemoryStore(MemoryQueues):
     async def unfinished(self) -> list[Job]:
         """As `JobTable.unfinished`."""
         await self._turn()
-        return sorted(
-            (job for job in self._jobs.values() if job.state in ACTIVE), key=lambda job: (job.created_at, job.id)
-        )
+        return sorted((job for job in self._real() if job.state in ACTIVE), key=lambda job: (job.created_at, job.id))
 
     async def queued(self, *, after: str = "", limit: int = 1000) -> list[Job]:
         """As `JobTable.queued`."""
@@ -156,16 +166,28 @@ class MemoryStore(MemoryQueues):
     async def counts(self) -> dict[JobState, int]:
         """As `JobTable.counts`."""
         await self._turn()
-        return dict(Counter(job.state for job in self._jobs.values()))
+        return dict(Counter(job.state for job in self._real()))
 
     async def pools(self) -> list[str]:
         """As `JobTable.pools`."""
         await self._turn()
-        return sorted({job.spec.pool for job in self._jobs.values() if not job.ended})
+        return sorted({job.spec.pool for job in self._real() if not job.ended})
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Listener, *, streams: bool = False) -> None:
         """As `JobTable.listen`."""
-        self._listeners.append(listener)
+        self._listeners.append((listener, streams))
+
+    async def trim(self, stream_id: str, keep_bytes: int) -> bool:
+        """As `StreamTable.trim`."""
+        await self._turn()
+        job = self._job(stream_id)
+        if job.stream is None:
+            raise NotFound(f"no stream {stream_id!r}")
+        begins = self._logs[stream_id].trim(keep_bytes)
+        if begins is None:
+            return False
+        self._jobs[stream_id] = begun(job, *begins)
+        return True
 
     async def forget(self, before: datetime, *, limit: int = 100) -> int:
         """As `JobTable.forget`."""
@@ -190,6 +212,7 @@ class MemoryStore(MemoryQueues):
         self._job(job_id)
         kept = self._logs[job_id]
         reading = Reading(from_seq, limit, max_bytes)
+        reading.position = max(reading.position, *kept.seqs[:1], 1)
         index = max(0, bisect.bisect_right(kept.seqs, reading.position) - 1)
         while index < len(kept.seqs) and not reading.full:
             reading.take(kept.seqs[index], kept.records[index])
@@ -207,7 +230,7 @@ class MemoryStore(MemoryQueues):
         await self._turn()
         self._job(job_id)
         kept = self._logs[job_id]
-        offset = max(0, offset)
+        offset = max(0, offset, *kept.offsets[:1])
         index = max(0, bisect.bisect_right(kept.offsets, offset) - 1)
         if index >= len(kept.offsets):
             return b""

@@ -205,7 +205,7 @@ def _left(connection: sqlite3.Connection, path: Path) -> list[Path] | None:
         file
         for file in path.iterdir()
         if file.suffix == ".new"
-        or (file.stem.isdigit() and packed.get(int(file.stem)) == (1 if file.suffix == ".seg" else 0))
+        or (file.stem.isdigit() and packed.get(int(file.stem), -1) != (0 if file.suffix == ".seg" else 1))
     ]
 
 

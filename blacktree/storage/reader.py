@@ -8,7 +8,7 @@ are question marks, so that offsets stay what they were.
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -55,7 +55,7 @@ def read_text(connection: sqlite3.Connection, directory: Directory, job_id: str,
 
 def text_size(connection: sqlite3.Connection, job_id: str) -> int:
     """As `LogTable.text_size`."""
-    return _row(connection, job_id)[2]
+    return _row(connection, job_id).text_size
 
 
 def _settled(attempt: Callable[[bool], T]) -> T:
@@ -66,16 +66,30 @@ def _settled(attempt: Callable[[bool], T]) -> T:
     return attempt(False)
 
 
-def _row(connection: sqlite3.Connection, job_id: str) -> tuple[int, int, int]:
-    row = connection.execute("SELECT number, next_seq, text_size FROM job WHERE id = ?", (job_id,)).fetchone()
+class _Row(NamedTuple):
+    number: int
+    next_seq: int
+    text_size: int
+    first_seq: int = 1
+    text_first: int = 0
+
+
+def _row(connection: sqlite3.Connection, job_id: str) -> _Row:
+    row = connection.execute(
+        "SELECT number, next_seq, text_size, iif(state = 'stream', body, NULL) FROM job WHERE id = ?", (job_id,)
+    ).fetchone()
     if row is None:
         raise NotFound(f"no job {job_id!r}")
-    return row[0], row[1], row[2]
+    stream = decode_job(row[3]).stream if row[3] is not None else None
+    if stream is None:
+        return _Row(row[0], row[1], row[2])
+    return _Row(row[0], row[1], row[2], stream.first_seq, stream.text_first)
 
 
 def _read(connection: sqlite3.Connection, directory: Directory, job_id: str, reading: Reading, patient: bool) -> Found:
     with snapshot(connection):
-        number, next_seq, _ = _row(connection, job_id)
+        number, next_seq, _, first_seq, _ = _row(connection, job_id)
+        reading.position = max(reading.position, first_seq)
         marks = connection.execute(
             "SELECT seq, body FROM mark WHERE job = ? AND seq >= ? ORDER BY seq", (number, reading.position)
         )
@@ -130,7 +144,8 @@ def _read_text(
     connection: sqlite3.Connection, directory: Directory, job_id: str, offset: int, size: int, patient: bool
 ) -> Found:
     with snapshot(connection):
-        number, _, text_size = _row(connection, job_id)
+        number, _, text_size, _, text_first = _row(connection, job_id)
+        offset = max(offset, text_first)
         end = min(offset + max(0, size), text_size)
         blocks = _Blocks(connection, directory, job_id, number, patient)
         found = Found()

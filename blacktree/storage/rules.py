@@ -3,12 +3,16 @@
 import re
 from collections.abc import Sequence
 
+import msgspec
+
 from blacktree.errors import BadRequest, Broken, Conflict
 from blacktree.event import Lines, Record
-from blacktree.job import Job
+from blacktree.job import Job, Stream
 from blacktree.storage.base import Commit
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+# The dot keeps streams apart from every job that anybody may name.
+_STREAM_ID = re.compile(r"[a-z]{2,16}\.[A-Za-z0-9_-]{1,64}\Z")
 
 
 def checked(records: Sequence[Record]) -> tuple[Record, ...]:
@@ -28,7 +32,7 @@ def checked(records: Sequence[Record]) -> tuple[Record, ...]:
 
 def check_new(job: Job) -> None:
     """Raises `BadRequest` for an id that no job may have (it names a directory)."""
-    if not _ID.match(job.id):
+    if not (_ID if job.stream is None else _STREAM_ID).match(job.id):
         raise BadRequest(f"{job.id[:80]!r} cannot be a job's id", path="id", code="invalid")
     if job.next_seq != 1:
         raise Broken(f"job {job.id} is new and starts at number {job.next_seq}")
@@ -44,3 +48,9 @@ def answer_earlier(earlier: Job, job: Job) -> Commit:
             advice="submit the same spec again, or use another " + ("id" if by_id else "key"),
         )
     return Commit(job=earlier, previous=earlier.state, first_seq=earlier.next_seq, changed=False)
+
+
+def begun(job: Job, first_seq: int, text_first: int) -> Job:
+    """The stream, beginning here."""
+    stream = msgspec.structs.replace(job.stream or Stream(), first_seq=first_seq, text_first=text_first)
+    return msgspec.structs.replace(job, stream=stream)

@@ -15,7 +15,7 @@ from blacktree.concurrency.threads import in_thread
 from blacktree.errors import StorageFailed
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
-from blacktree.storage import documents, keeping, tables
+from blacktree.storage import documents, keeping, streams, tables
 from blacktree.storage.base import Commit, Decide, Listener, Outgoing, QueueItem, Revise
 from blacktree.storage.database import connect
 from blacktree.storage.directory import Directory
@@ -53,7 +53,7 @@ class SqliteStore(Lookups):
         self._space = Space(directory, minimum_free_bytes)
         self._group = Group(self._commit, self._told)
         self._packer = Packer(self._directory, self._write, self._ask)
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, bool]] = []
         self._writer: Writer | None = None
         self._census: tables.Census
         self._damaged: set[str] = set()
@@ -122,11 +122,14 @@ class SqliteStore(Lookups):
         for result in results:
             if type(result) is Commit:
                 if result.changed:
-                    self._census.moved(result.job.spec.pool, result.previous, result.job.state)
+                    stream = result.job.stream is not None
+                    if not stream:
+                        self._census.moved(result.job.spec.pool, result.previous, result.job.state)
                     if result.job.ended:
                         self._packer.ended(result.job.id)
-                    for listener in self._listeners:
-                        listener(result)
+                    for listener, also_streams in self._listeners:
+                        if also_streams or not stream:
+                            listener(result)
             elif isinstance(result, StorageFailed):
                 self._failing = True
         assert self._writer is not None
@@ -146,9 +149,18 @@ class SqliteStore(Lookups):
         commit: Commit = await self._group(Change(job_id, decide))
         return commit
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Listener, *, streams: bool = False) -> None:
         """As `JobTable.listen`."""
-        self._listeners.append(listener)
+        self._listeners.append((listener, streams))
+
+    async def trim(self, stream_id: str, keep_bytes: int) -> bool:
+        """As `StreamTable.trim`."""
+        gone: bool = await self._group(Call(lambda writer: streams.trim(writer, stream_id, keep_bytes)))
+        if gone:
+            # What cannot go now goes at the next start.
+            with suppress(StorageFailed):
+                await self._group(Call(partial(clear, path=self._directory.job(stream_id))))
+        return gone
 
     async def forget(self, before: datetime, *, limit: int = 100) -> int:
         """As `JobTable.forget`."""

@@ -33,7 +33,7 @@ def find(connection: sqlite3.Connection, states: Collection[JobState], limit: in
     # One ordered look for each state, merged: so every one of them walks its index.
     found: list[tuple[int, str, bytes]] = []
     for state in set(states) or [None]:
-        where = "state = ? AND " if state is not None else ""
+        where = "state = ? AND " if state is not None else "state <> 'stream' AND "
         found += connection.execute(
             f"SELECT created, id, body FROM job WHERE {where}(created, id) < (?, ?) "
             "ORDER BY created DESC, id DESC LIMIT ?",
@@ -102,7 +102,9 @@ class Census:
         self.states: Counter[JobState] = Counter()
         self.queued: Counter[str] = Counter()
         self.alive: Counter[str] = Counter()
-        rows = connection.execute("SELECT state, pool, count(*) FROM job GROUP BY state, pool").fetchall()
+        rows = connection.execute(
+            "SELECT state, pool, count(*) FROM job WHERE state <> 'stream' GROUP BY state, pool"
+        ).fetchall()
         for state, pool, count in rows:
             self._count(JobState(state), pool, count)
 

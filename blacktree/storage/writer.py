@@ -25,6 +25,7 @@ from blacktree.storage.staging import Entry, Frame, Ready, Tail, finished, ready
 from blacktree.storage.trouble import Space, storage_failed
 
 INDEX_BYTES = 64 * 1024
+STREAM_SEGMENT_BYTES = 1024 * 1024
 _MOST_CACHED = 1024
 
 
@@ -136,7 +137,7 @@ class Writer:
         for item in items:
             try:
                 if isinstance(item, Change):
-                    results.append(self._change(item))
+                    results.append(self.change(item))
                 elif isinstance(item, Create):
                     results.append(self._create(item))
                 else:
@@ -215,7 +216,7 @@ class Writer:
                 entry.number,
                 job.id,
                 spec.idempotency_key,
-                job.state,
+                job.state if job.stream is None else "stream",
                 spec.pool,
                 spec.priority,
                 micros(job.created_at),
@@ -231,7 +232,8 @@ class Writer:
         entry.body = b""
         return commit
 
-    def _change(self, item: Change) -> Commit:
+    def change(self, item: Change) -> Commit:
+        """Decide and stage. For an item of the group that is under way."""
         entry = self._find(item.job_id)
         if entry is None:
             raise NotFound(f"no job {item.job_id!r}")
@@ -281,8 +283,10 @@ class Writer:
         tail = entry.tail
         if tail is None:
             tail = entry.tail = self._tail(entry, job_id)
+        # A stream is dropped segment by segment.
+        most = self._segment_bytes if entry.job.stream is None else min(STREAM_SEGMENT_BYTES, self._segment_bytes)
         for each in frames:
-            if tail.number == 0 or tail.length >= self._segment_bytes:
+            if tail.number == 0 or tail.length >= most:
                 tail.number, tail.length, tail.indexed = tail.number + 1, 0, 0
             if tail.length == 0 or tail.length - tail.indexed >= INDEX_BYTES:
                 self._blocks.append((entry.number, each.seq, each.text, tail.number, tail.length))

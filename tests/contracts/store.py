@@ -9,7 +9,7 @@ import trio
 
 from blacktree.errors import BadRequest, Conflict, NotFound, TooLarge
 from blacktree.event import Lines, Notice, Progress, Record, StateChanged, StepStarted, span
-from blacktree.job import Job, JobState, move
+from blacktree.job import Job, JobState, Stream, move
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Commit, Decision, Outgoing, QueueItem, Store
 
@@ -46,6 +46,10 @@ def to(state: JobState, **changes: Any) -> Any:
     return lambda job: Decision(
         job=move(job, state, **changes), records=(StateChanged(T0, job.attempt, job.state, state),)
     )
+
+
+def a_stream(id: str = "run.web") -> Job:
+    return msgspec.structs.replace(a_job(id, state=JobState.RUNNING), stream=Stream())
 
 
 async def ended(store: Store, job: Job, finished: datetime = T0) -> Job:
@@ -522,3 +526,81 @@ class StoreContract:
 
     async def test_a_sound_store_is_healthy(self, store: Store) -> None:
         assert await store.health() == ""
+
+    # Streams
+
+    async def test_a_stream_is_read_like_a_job_and_is_in_no_list(self, store: Store) -> None:
+        heard: list[Commit] = []
+        jobs: list[Commit] = []
+        store.listen(heard.append, streams=True)
+        store.listen(jobs.append)
+        stream = a_stream()
+        assert (await store.create(stream, [], [])).changed
+        assert not (await store.create(a_stream(), [], [])).changed
+
+        def written(job: Job) -> Decision:
+            assert job.stream is not None
+            number = job.stream.written.get("w", 1)
+            changed = msgspec.structs.replace(job.stream, written={"w": number + 1})
+            row = Outgoing(kind="deployment", job_id=job.id, body=b"{}")
+            return Decision(
+                job=msgspec.structs.replace(job, stream=changed), records=(lines(f"{number}"),), outgoing=(row,)
+            )
+
+        await store.change(stream.id, written)
+        await store.change(stream.id, written)
+        assert [event[2] for event in await everything(store, stream.id)] == ["1", "2"]
+        assert await store.read_text(stream.id, 0, 100) == b"1\n2\n"
+        kept = (await store.get(stream.id)).stream
+        assert kept is not None
+        assert kept.written == {"w": 3}
+        assert len(await store.outgoing()) == 2
+        assert (await store.find([], limit=10)).jobs == []
+        assert (await store.find([JobState.RUNNING], limit=10)).jobs == []
+        assert await store.unfinished() == []
+        assert await store.counts() == {}
+        assert await store.pools() == []
+        assert await store.forget(T0 + timedelta(days=999)) == 0
+        assert len(heard) == 3
+        assert jobs == []
+
+    async def test_no_job_can_be_named_like_a_stream(self, store: Store) -> None:
+        with pytest.raises(BadRequest):
+            await store.create(a_job("run.web"), [], [])
+        with pytest.raises(BadRequest):
+            await store.create(a_stream("web"), [], [])
+
+    async def test_a_trimmed_stream_begins_later_and_goes_on_without_a_gap(self, store: Store) -> None:
+        stream = a_stream()
+        await store.create(stream, [queued()], [])
+        assert await store.trim(stream.id, 1000) is False
+        for number in range(60):
+            text = f"{number} ".ljust(50_000, "x")
+            await store.change(stream.id, adding(lines(text)))
+            await store.change(stream.id, lambda job: Decision(job=job, records=(Notice(T0, 1, "n", "between"),)))
+        size = await store.text_size(stream.id)
+        assert await store.trim(stream.id, 500_000) is True
+        assert await store.trim(stream.id, 500_000) is False
+        assert await store.text_size(stream.id) == size
+        job = await store.get(stream.id)
+        assert job.stream is not None
+        first = job.stream.first_seq
+        assert 1 < first < job.next_seq
+        position = first
+        for from_seq in (1, first):
+            page = await store.read(stream.id, from_seq, limit=10_000, max_bytes=10 << 20)
+            assert page[0][0] == first
+            position = first
+            for seq, record in page:
+                assert seq == position
+                assert getattr(record, "code", "") != "log_damaged"
+                position += span(record)
+            assert position == job.next_seq
+        begins = job.stream.text_first
+        text = await store.read_text(stream.id, begins, 10 << 20)
+        assert len(text) == size - begins
+        assert text.startswith(b"%d " % (begins // 50_001))
+        await store.change(stream.id, adding(lines("after")))
+        assert (await store.read(stream.id, job.next_seq))[0] == (job.next_seq, lines("after"))
+        with pytest.raises(NotFound):
+            await store.trim("run.nothing", 1)
