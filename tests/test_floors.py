@@ -15,6 +15,9 @@ WORDS = {
     "config": 0,
     "log": 0,
     "secretfiles": 0,
+    "secret": 0,
+    "cipher": 0,
+    "keyfile": 0,
     "address": 0,
 }
 FLOORS = WORDS | {

@@ -9,6 +9,7 @@ import msgspec
 
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
+from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.spec import JobSpec
 
 
@@ -85,6 +86,11 @@ class Follow(Protocol):
 
 class Control(Protocol):
     """Everything a door may do. All calls may raise `blacktree.errors`; cancelling a call that waits is safe."""
+
+    @property
+    def secrets(self) -> SecretControl:
+        """The secret store."""
+        ...
 
     async def submit(self, spec: JobSpec, *, key: str | None = None, actor: str = "") -> tuple[JobView, bool]:
         """On record when this returns; True if it is new. `key`: the Idempotency-Key header (must agree with the spec).

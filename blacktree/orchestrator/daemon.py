@@ -17,6 +17,7 @@ from blacktree.concurrency.notify import notify, reloading
 from blacktree.concurrency.stopping import stopping
 from blacktree.config import Config
 from blacktree.job import Job
+from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.condition import Condition, figures
@@ -26,12 +27,14 @@ from blacktree.orchestrator.held import Book
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.jobs import Jobs
 from blacktree.orchestrator.journal import Journal
+from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.recent import Recent
 from blacktree.orchestrator.reconcile import Delays, Reconciler
 from blacktree.orchestrator.registration import RegistrationDesk
 from blacktree.orchestrator.relay import Relay
 from blacktree.orchestrator.retention import Retention
+from blacktree.orchestrator.vault import Vault
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.client import connect_worker
 from blacktree.rpc.server import serve_orchestrator
@@ -64,12 +67,14 @@ async def serve(
     signals: bool = True,
     stop: trio.Event | None = None,
     farewell: Callable[[], Awaitable[None]] | None = None,
+    key_place: Callable[[str], KeyPlace] = lambda farm_id: KeyPlace(),
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The whole daemon, until SIGTERM (with `signals`) or `stop`. `started()` gives the gRPC address.
 
     `farewell` is awaited, for a bounded time, when all jobs are settled and workers can still leave in order.
     Cancelling it is like the second SIGTERM: builds are stopped on their workers without grace and go back.
+    `key_place` says where the key of this farm's secrets is.
     """
     settings = config.orchestrator
     token = _read_token(settings.join_token_file)
@@ -88,7 +93,7 @@ async def serve(
             # Before all that may take long: to be told to end while starting is nothing to die of.
             await ground.start(stopping, stop.set, hurry.set, reload)
         await ground.start(store.run)
-        house = await _build(config, store, token, tls)
+        house = await _build(config, store, token, tls, key_place)
         await house.live(
             doors,
             token,
@@ -117,16 +122,20 @@ def _tls(config: Config) -> Tls | None:
     )
 
 
-async def _build(config: Config, store: Store, token: str, tls: Tls | None) -> "House":
+async def _build(
+    config: Config, store: Store, token: str, tls: Tls | None, key_place: Callable[[str], KeyPlace]
+) -> "House":
     farm_id = await store.meta("farm_id", new_id())
     assert farm_id is not None
-    return House(config, store, farm_id, token, tls)
+    return House(config, store, farm_id, token, tls, key_place(farm_id))
 
 
 class House:
     """Every long-lived part of the orchestrator, put together once."""
 
-    def __init__(self, config: Config, store: Store, farm_id: str, token: str, tls: Tls | None) -> None:
+    def __init__(
+        self, config: Config, store: Store, farm_id: str, token: str, tls: Tls | None, key_place: KeyPlace
+    ) -> None:
         settings = config.orchestrator
         rabbit = bool(settings.broker_url)
         rules = moves.Rules(
@@ -156,6 +165,9 @@ class House:
             changed=self.journal.touch,
         )
         self.losses = Losses(store, self.workers, self.book, rules)
+        self.vault = Vault(
+            store, Keyring(key_place), lambda type, text, about: self.chronicle.note(type, text, subject=about)
+        )
         self.secrets = SecretDirectory(settings.secrets_directory)
         self.jobs = Jobs(
             store,
@@ -189,6 +201,7 @@ class House:
             allow_local_sources=settings.allow_local_sources,
             readiness=self.condition.readiness,
             figures=self.figures,
+            secrets=self.vault,
         )
         self.registration = RegistrationDesk(
             store, self.workers, self.book, self.losses, rules, farm_id=farm_id, ensure_pool=self.intake.ensure
@@ -217,6 +230,7 @@ class House:
         """The three rings, from the first to the last."""
         settings = self.config.orchestrator
         await self.journal.count()
+        await self.vault.load()
         await self.reconciler.start()
         adopted = self.book.enter(await self.store.unfinished())
         async with trio.open_nursery() as services:

@@ -18,6 +18,7 @@ from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.journal import Journal, Reader, stored
+from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.ticket import Submission
 from blacktree.orchestrator.workers import Workers, view
 from blacktree.spec import JobSpec
@@ -42,6 +43,7 @@ class Desk:
         allow_local_sources: bool,
         readiness: Callable[[], Readiness],
         figures: Callable[[], dict[str, Any]],
+        secrets: SecretControl,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -53,6 +55,7 @@ class Desk:
         self._allow_local_sources = allow_local_sources
         self.readiness = readiness
         self.figures = figures
+        self.secrets = secrets
 
     # Submitting
 

@@ -9,13 +9,17 @@ import msgspec
 import trio
 
 from blacktree.api.door import Door
+from blacktree.cipher import new_key
 from blacktree.clock import new_id, now
 from blacktree.config import DoorConfig
 from blacktree.errors import Conflict, NotFound, Unavailable
 from blacktree.event import FarmEvent, Lines, Record, StateChanged
 from blacktree.job import Job, JobState, move
+from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Follow, Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.journal import Journal, stored
+from blacktree.orchestrator.keyring import Keyring
+from blacktree.orchestrator.vault import Vault
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide, Decision
 from blacktree.storage.memory import MemoryStore
@@ -31,6 +35,8 @@ class Little:
         self.store = MemoryStore()
         self.journal = Journal(self.store)
         self.store.listen(self.journal.on_commit)
+        self.keyring = Keyring(KeyPlace(what="a test", fixed=(new_key(),)))
+        self.secrets = Vault(self.store, self.keyring)
         self.state = Readiness(state="ready", reasons=[])
         self.slow_cancel = False
         self.canceling = False
@@ -214,6 +220,7 @@ async def _open(control: Little | None, listen: str, limits: dict[str, Any]) -> 
         if control is None:
             control = Little()
             await nursery.start(control.store.run)
+            await control.secrets.load()
         door = Door(control, msgspec.structs.replace(DoorConfig(), **limits), listen=listen, token=TOKEN)
         house = House(control, door)
         await nursery.start(house.serve)

@@ -1,0 +1,234 @@
+"""`Vault`: the farm's secrets, sealed in the store; the key lies elsewhere and values come out only where needed."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+import structlog
+import trio
+
+from blacktree.cipher import Locked
+from blacktree.clock import now
+from blacktree.concurrency.threads import in_thread
+from blacktree.errors import NotFound, TooLarge
+from blacktree.orchestrator.keyring import Keyring
+from blacktree.orchestrator.secretcontrol import KeyView, Rotated
+from blacktree.secret import Scope, SecretKind, SecretView, checked_name, checked_scope, checked_value
+from blacktree.storage.base import Store
+
+log = structlog.get_logger()
+
+DOCUMENTS = "secret"
+MOST_SECRETS = 2000
+MOST_BYTES = 64 << 20
+_PAGE = 100
+
+Tell = Callable[[str, str, str], None]
+"""Notes a farm event: type, text, subject."""
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret as it is stored. Kind, name and scope are bound to the body: changing one of them breaks the seal."""
+
+    kind: SecretKind
+    name: str
+    scope: Scope
+    body: bytes
+    created_at: datetime
+    updated_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Sealed({self.kind}/{self.name})"
+
+    @property
+    def about(self) -> bytes:
+        """What the body is bound to."""
+        return _about(self.kind, self.name, self.scope)
+
+
+class Vault:
+    """Keeps secrets. The store's only writer of them, so what it has in memory (sealed) is what is stored.
+
+    `load` comes first. Without a key everything but `put`, `value`, `seal` and `unseal` works.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, tell: Tell = lambda type, text, subject: None) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._tell = tell
+        self._sealed: dict[str, Sealed] = {}
+        self._unsure: set[str] = set()
+        # A rotation must not miss what is being put.
+        self._changing = trio.Lock()
+
+    async def load(self) -> None:
+        """Read keys and secrets; a key that is missing or wrong is a `trouble` and no error. Raises `StorageFailed`."""
+        pinned = (await self._store.settings(PINNED)).get(PINNED, "")
+        await in_thread(lambda: self._keyring.read(pinned))
+        after = ""
+        while page := await self._store.documents(DOCUMENTS, after=after, limit=_PAGE):
+            self._sealed |= {path: msgspec.msgpack.decode(body, type=Sealed) for path, body in page}
+            after = page[-1][0]
+        if self.trouble:
+            log.error("secrets cannot be read", reason=self.trouble)
+
+    # Reading
+
+    @property
+    def trouble(self) -> str:
+        """What keeps stored secrets from being read, in a sentence; empty if nothing does."""
+        closed = sum(1 for each in self._sealed.values() if not self._keyring.values.opens(each.body))
+        if closed:
+            why = self._keyring.trouble or f"their key is not in {self._keyring.what}"
+            return f"{closed} of {len(self._sealed)} secrets cannot be opened: {why}"
+        return self._keyring.trouble
+
+    def key(self) -> KeyView:
+        """See `SecretControl.key`."""
+        return KeyView(id=self._keyring.values.current, place=self._keyring.what, trouble=self.trouble)
+
+    async def value(
+        self, name: str, *, kind: SecretKind, source: str | None = None, repository: str | None = None
+    ) -> bytes | None:
+        """The value, or None if there is none by this name or its scope does not permit this source and repository.
+
+        Raises `Locked` (the key is missing, wrong, or the body was changed), `StorageFailed`.
+        """
+        await self._be_sure()
+        found = self._sealed.get(_path(kind, checked_name(kind, name)))
+        if found is None or not found.scope.permits(source, repository):
+            return None
+        return self._opened(found)
+
+    def _opened(self, sealed: Sealed) -> bytes:
+        try:
+            return self._keyring.values.unseal(sealed.body, sealed.about)
+        except Locked as error:
+            raise Locked(
+                f"the {sealed.kind} secret `{sealed.name}` cannot be opened: {self._keyring.trouble or error.message}",
+                code=error.code,
+                advice="give the farm the key it was sealed with (`blacktree doctor` says where it looks), or set the"
+                " secret again",
+            ) from None
+
+    async def listed(self) -> list[SecretView]:
+        """See `SecretControl.listed`."""
+        await self._be_sure()
+        return [self._view(each) for _, each in sorted(self._sealed.items())]
+
+    def _view(self, sealed: Sealed) -> SecretView:
+        return SecretView(
+            kind=sealed.kind,
+            name=sealed.name,
+            sources=sealed.scope.sources,
+            repositories=sealed.scope.repositories,
+            created_at=sealed.created_at,
+            updated_at=sealed.updated_at,
+            readable=self._keyring.values.opens(sealed.body),
+        )
+
+    # Changing
+
+    async def put(
+        self,
+        name: str,
+        value: bytes,
+        *,
+        kind: SecretKind,
+        sources: Sequence[str] = (),
+        repositories: Sequence[str] = (),
+        actor: str = "",
+    ) -> SecretView:
+        """See `SecretControl.put`."""
+        name, scope = checked_name(kind, name), checked_scope(sources, repositories)
+        value = checked_value(kind, value)
+        path = _path(kind, name)
+        async with self._changing:
+            await self._be_sure()
+            await in_thread(lambda: self._keyring.need(may_make=not self._sealed))
+            earlier = self._sealed.get(path)
+            self._check_room(path, len(value))
+            time = now()
+            sealed = Sealed(
+                kind=kind,
+                name=name,
+                scope=scope,
+                body=self._keyring.values.seal(value, _about(kind, name, scope)),
+                created_at=earlier.created_at if earlier else time,
+                updated_at=time,
+            )
+            await self._revise(path, sealed)
+        self._tell("secret_changed" if earlier else "secret_added", f"{kind} secret `{name}`{_by(actor)}", name)
+        return self._view(sealed)
+
+    def _check_room(self, path: str, size: int) -> None:
+        others = [each for each in self._sealed if each != path]
+        if len(others) >= MOST_SECRETS or size + sum(len(self._sealed[each].body) for each in others) > MOST_BYTES:
+            raise TooLarge(
+                f"a farm keeps at most {MOST_SECRETS} secrets and {MOST_BYTES >> 20} MiB of them",
+                advice="remove some: `blacktree secret list`, `blacktree secret remove KIND NAME`",
+            )
+
+    async def remove(self, name: str, *, kind: SecretKind, actor: str = "") -> None:
+        """See `SecretControl.remove`."""
+        name = checked_name(kind, name)
+        path = _path(kind, name)
+        async with self._changing:
+            await self._be_sure()
+            if path not in self._sealed:
+                raise NotFound(f"there is no {kind} secret `{name}`", advice="see `blacktree secret list`")
+            await self._revise(path, None)
+        self._tell("secret_removed", f"{kind} secret `{name}`{_by(actor)}", name)
+
+    async def _revise(self, path: str, sealed: Sealed | None) -> None:
+        """Commit one. A cancelled caller leaves it unsure which of the two stands: looked up at the next use."""
+        body = msgspec.msgpack.encode(sealed) if sealed is not None else None
+        self._unsure.add(path)
+        await self._store.revise(DOCUMENTS, path, lambda before: body)
+        self._hold(path, sealed)
+
+    def _hold(self, path: str, sealed: Sealed | None) -> None:
+        if sealed is None:
+            self._sealed.pop(path, None)
+        else:
+            self._sealed[path] = sealed
+        self._unsure.discard(path)
+
+    async def _be_sure(self) -> None:
+        for path in list(self._unsure):
+            # The reader sees what the writer has committed, not what it is at: a revision of nothing waits for that.
+            body = await self._store.revise(DOCUMENTS, path, lambda before: before)
+            self._hold(path, msgspec.msgpack.decode(body, type=Sealed) if body is not None else None)
+
+    async def rotate(self, new_key_file: str = "", *, actor: str = "") -> Rotated:
+        """See `SecretControl.rotate`."""
+        raise NotImplementedError
+
+    # For other parts
+
+    def seal(self, value: bytes, about: str = "") -> bytes:
+        """Seal something that another part keeps for a while; `about` must be the same to open it.
+
+        It can be opened after rotations too. Raises `Unavailable` (no key) or `Locked`.
+        """
+        self._keyring.need(may_make=not self._sealed)
+        return self._keyring.seals.seal(value, about.encode())
+
+    def unseal(self, body: bytes, about: str = "") -> bytes:
+        """What `seal` was given. Raises `Locked`."""
+        return self._keyring.seals.unseal(body, about.encode())
+
+
+PINNED = "secrets.key_file"
+
+
+def _about(kind: SecretKind, name: str, scope: Scope) -> bytes:
+    return msgspec.msgpack.encode(["secret", kind, name, scope.sources, scope.repositories])
+
+
+def _path(kind: SecretKind, name: str) -> str:
+    return f"{kind}/{name}"
+
+
+def _by(actor: str) -> str:
+    return f" by {actor}" if actor else ""
