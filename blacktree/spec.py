@@ -93,7 +93,7 @@ def checked(spec: JobSpec) -> JobSpec:
         value = getattr(spec, name)
         if value == "" or value.startswith("/") or ".." in value.split("/"):
             raise _refused(name, "must be a relative path inside the repository, without `..`")
-    if spec.image is not None and not _IMAGE.match(spec.image):
+    if spec.image is not None and not is_image_name(spec.image):
         raise _refused(
             "image", "must be a lower-case image name without a tag, such as `team/app` or `registry.example/team/app`"
         )
@@ -111,6 +111,11 @@ def checked(spec: JobSpec) -> JobSpec:
         check_run(spec.run)
         raise _refused("run", "this version does not run images yet", advice="leave `run` out")
     return spec
+
+
+def is_image_name(name: str) -> bool:
+    """Whether this can be an image's name (registry host included, without tag)."""
+    return len(name) <= 255 and _IMAGE.match(name) is not None
 
 
 def image_name_for(repository: str) -> str:

@@ -56,8 +56,11 @@ class Delivery(Protocol):
         """Give it back; it is delivered again, to whoever asks."""
         ...
 
-    async def reject(self, reason: str) -> None:
-        """It can never be used: to `execute.dead` with header `x-blacktree-reason` (at most 1,000 characters)."""
+    async def reject(self, reason: str, *, body: bytes | None = None) -> None:
+        """It can never be used: to `execute.dead` with header `x-blacktree-reason` (at most 1,000 characters).
+
+        `body` lies there instead of its own, where that bears a secret.
+        """
         ...
 
 

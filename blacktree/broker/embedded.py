@@ -101,7 +101,7 @@ class EmbeddedBroker:
 
     # What consumers and deliveries need.
 
-    async def settle(self, key: int, how: Settlement, reason: str) -> None:
+    async def settle(self, key: int, how: Settlement, reason: str, body: bytes | None) -> None:
         try:
             with trio.move_on_after(SETTLE_SECONDS, shield=True) as scope, self._storing():
                 match how:
@@ -110,7 +110,8 @@ class EmbeddedBroker:
                     case Settlement.REQUEUE:
                         await self._queues.queue_return([key])
                     case Settlement.REJECT:
-                        await self._queues.queue_move(key, DEAD_QUEUE, {REASON_HEADER: reason[:REASON_LIMIT]})
+                        headers = {REASON_HEADER: reason[:REASON_LIMIT]}
+                        await self._queues.queue_move(key, DEAD_QUEUE, headers, body=body)
             if scope.cancelled_caught:
                 raise BrokerLost("the store did not answer in time; the message will be delivered again")
         finally:

@@ -15,8 +15,8 @@ class Settlement(Enum):
 class Source(Protocol):
     """Where a delivery came from. `key` is the source's own name of it."""
 
-    async def settle(self, key: int, how: Settlement, reason: str) -> None:
-        """Raises `BrokerLost`. Called at most once for a key."""
+    async def settle(self, key: int, how: Settlement, reason: str, body: bytes | None) -> None:
+        """Raises `BrokerLost`. Called at most once for a key. `reason` and `body` as for `Delivery.reject`."""
         ...
 
     def forgotten(self, key: int) -> None:
@@ -57,15 +57,15 @@ class Handed:
     async def requeue(self) -> None:
         await self._settle(Settlement.REQUEUE)
 
-    async def reject(self, reason: str) -> None:
-        await self._settle(Settlement.REJECT, reason)
+    async def reject(self, reason: str, *, body: bytes | None = None) -> None:
+        await self._settle(Settlement.REJECT, reason, body)
 
-    async def _settle(self, how: Settlement, reason: str = "") -> None:
+    async def _settle(self, how: Settlement, reason: str = "", body: bytes | None = None) -> None:
         if self._settled:
             await trio.lowlevel.checkpoint()
             return
         self._settled = True
-        await self._source.settle(self._key, how, reason)
+        await self._source.settle(self._key, how, reason, body)
 
     def __del__(self) -> None:
         if self._settled:

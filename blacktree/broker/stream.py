@@ -18,6 +18,7 @@ from blacktree.broker.topology import REASON_HEADER, REASON_LIMIT
 from blacktree.errors import BrokerLost
 
 KEEP_SECONDS = 600.0
+HEADERS_BYTES = 64 * 1024
 
 
 class Arrived(Protocol):
@@ -163,12 +164,12 @@ class Stream:
         while self._ready:
             self.forgotten(self._ready.popleft().delivery_tag or 0)
 
-    async def settle(self, key: int, how: Settlement, reason: str) -> None:
+    async def settle(self, key: int, how: Settlement, reason: str, body: bytes | None) -> None:
         if how is Settlement.REJECT:
             if self.lost is not None:
                 raise self.lost
             try:
-                await self._publish([_dead_letter(self._outstanding[key], reason)])
+                await self._publish([_dead_letter(self._outstanding[key], reason, body)])
             except BaseException:
                 # Not confirmed as a dead letter: then it must not leave the queue.
                 self._ask(key, self._requeues)
@@ -272,12 +273,15 @@ class Stream:
             self._line.close_soon()
 
 
-def _dead_letter(message: Arrived, reason: str) -> Message:
+def _dead_letter(message: Arrived, reason: str, body: bytes | None) -> Message:
     properties = message.header.properties
     headers = {name: value for name, value in (properties.headers or {}).items() if isinstance(value, str)}
+    if sum(len(name.encode()) + len(value.encode()) for name, value in headers.items()) > HEADERS_BYTES:
+        # All headers go in one frame; with the reason they must still fit.
+        headers = {}
     return Message(
         queue=DEAD_QUEUE,
-        body=message.body,
+        body=message.body if body is None else body,
         message_id=properties.message_id or "",
         priority=properties.priority or 0,
         headers=headers | {REASON_HEADER: reason[:REASON_LIMIT]},

@@ -20,6 +20,7 @@ from blacktree.job import Job
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.chronicle import Chronicle
+from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.condition import Condition, figures
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.desk import Desk
@@ -29,6 +30,8 @@ from blacktree.orchestrator.jobs import Jobs
 from blacktree.orchestrator.journal import Journal
 from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.losses import Losses
+from blacktree.orchestrator.original import Translator
+from blacktree.orchestrator.parcel import Parcels
 from blacktree.orchestrator.recent import Recent
 from blacktree.orchestrator.reconcile import Delays, Reconciler
 from blacktree.orchestrator.registration import RegistrationDesk
@@ -169,6 +172,7 @@ class House:
             store, Keyring(key_place), lambda type, text, about: self.chronicle.note(type, text, subject=about)
         )
         self.secrets = SecretDirectory(settings.secrets_directory)
+        self.tokens = CloneTokens(store, self.vault)
         self.jobs = Jobs(
             store,
             self.workers,
@@ -177,8 +181,8 @@ class House:
             self.chronicle,
             rules,
             accept=lambda submission, ticket: self.desk.accept(submission, ticket),
-            secrets_for=self._secrets_for,
-            allow_local_sources=settings.allow_local_sources,
+            translate=Translator(config.queue).submission,
+            parcels=Parcels(self.tokens, self._secrets_for, allow_local_sources=settings.allow_local_sources),
             slot_wait_seconds=settings.slot_wait_seconds,
         )
         self.intake = Intake(
@@ -198,6 +202,7 @@ class House:
             self.intake,
             self.chronicle,
             rules,
+            self.tokens,
             allow_local_sources=settings.allow_local_sources,
             readiness=self.condition.readiness,
             figures=self.figures,
@@ -211,6 +216,7 @@ class House:
             self.book.on_commit,
             self.recent.on_commit,
             self.relay.on_commit,
+            self.tokens.on_commit,
             self.delays.on_commit,
             self.journal.on_commit,
         ):
@@ -232,12 +238,14 @@ class House:
         await self.journal.count()
         await self.vault.load()
         await self.reconciler.start()
+        await self.tokens.start()
         adopted = self.book.enter(await self.store.unfinished())
         async with trio.open_nursery() as services:
             await services.start(self.broker.run)
             await services.start(self.chronicle.run)
             await services.start(self.relay.run)
             await services.start(self.delays.run)
+            await services.start(self.tokens.run)
             await services.start(self.workers.run)
             await services.start(self.losses.run)
             serve_grpc = partial(serve_orchestrator, self.registration, settings.grpc_listen, join_token=token, tls=tls)

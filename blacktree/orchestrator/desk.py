@@ -15,6 +15,7 @@ from blacktree.job import Job, JobState
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.census import ordinal
 from blacktree.orchestrator.chronicle import Chronicle
+from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.control import Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.journal import Journal, Reader, stored
@@ -39,6 +40,7 @@ class Desk:
         intake: Intake,
         chronicle: Chronicle,
         rules: moves.Rules,
+        tokens: CloneTokens,
         *,
         allow_local_sources: bool,
         readiness: Callable[[], Readiness],
@@ -52,6 +54,7 @@ class Desk:
         self._intake = intake
         self._chronicle = chronicle
         self._rules = rules
+        self._tokens = tokens
         self._allow_local_sources = allow_local_sources
         self.readiness = readiness
         self.figures = figures
@@ -74,7 +77,14 @@ class Desk:
 
     async def accept(self, submission: Submission, ticket: bool) -> Job:
         """A job that came straight from the queue; unless it needs a `ticket`, its message stands for the first one."""
-        job, _ = await self._create(submission.spec, id=submission.id, ticket=ticket)
+        # Before its job: a crash between the two leaves a token without a job, never a job without its token.
+        kept = await self._tokens.keep(submission)
+        try:
+            job, _ = await self._create(submission.spec, id=submission.id, ticket=ticket)
+        except (BadRequest, Conflict):
+            if kept:
+                await self._tokens.forget(submission.id)
+            raise
         return job
 
     async def retry(self, job_id: str, *, actor: str = "") -> JobView:

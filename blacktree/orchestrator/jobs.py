@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -11,15 +11,15 @@ import trio
 
 from blacktree.broker.base import Delivery
 from blacktree.errors import BadRequest, BlacktreeError, BrokerLost, Conflict, NotFound, StorageFailed, Unavailable
-from blacktree.job import Job, JobState
+from blacktree.job import Failure, Job, JobState
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.held import Book, Held
 from blacktree.orchestrator.ledger import Ledger
 from blacktree.orchestrator.member import Member
-from blacktree.orchestrator.parcel import unsendable
+from blacktree.orchestrator.parcel import Parcels
 from blacktree.orchestrator.recent import Recent
-from blacktree.orchestrator.ticket import Submission, Ticket, read_body
+from blacktree.orchestrator.ticket import Submission, Ticket, Translate, read_body, without_token
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.peer import Answer, Assignment, StopOrder
 from blacktree.storage.base import Decide, Store
@@ -47,8 +47,8 @@ class Jobs:
         rules: moves.Rules,
         *,
         accept: Callable[[Submission, bool], Awaitable[Job]],
-        secrets_for: Callable[[Job], Mapping[str, bytes]],
-        allow_local_sources: bool,
+        translate: Translate,
+        parcels: Parcels,
         slot_wait_seconds: float,
     ) -> None:
         self._store = store
@@ -59,8 +59,8 @@ class Jobs:
         self._chronicle = chronicle
         self._rules = rules
         self._accept = accept
-        self._secrets_for = secrets_for
-        self._allow_local_sources = allow_local_sources
+        self._translate = translate
+        self._parcels = parcels
         self._slot_wait_seconds = slot_wait_seconds
         self.handed_off = 0
 
@@ -73,7 +73,7 @@ class Jobs:
         settle: Callable[[], Awaitable[None]] | None = delivery.requeue
         try:
             with trio.move_on_after(self._slot_wait_seconds) as waiting:
-                body = read_body(delivery.body)
+                body = read_body(delivery.body, self._translate)
                 repository = await self._repository(body)
                 async with self._workers.lease(pool, repository, body.id) as member:
                     # RabbitMQ takes a delivery back after 30 minutes; from here on it is a matter of moments.
@@ -90,11 +90,11 @@ class Jobs:
             # Of no use to anybody, ever: aside with it, and the reason with it.
             reason = f"{error.code}: {error}"
             log.warning("message refused", reason=reason, message_id=delivery.message_id)
-            settle = partial(delivery.reject, reason)
+            settle = partial(delivery.reject, reason, body=without_token(delivery.body))
         except StorageFailed as error:
             if settle is not None and error.code != "storage_closed":
                 # Waiting mends no damage, and the whole pool stands behind this one job.
-                settle = partial(delivery.reject, f"{error.code}: {error}")
+                settle = partial(delivery.reject, f"{error.code}: {error}", body=without_token(delivery.body))
                 self._chronicle.note("job_damaged", f"a job was put aside: {error}", subject=delivery.message_id)
             log.error("job cannot be read or written", message_id=delivery.message_id, reason=str(error))
         except Unavailable as error:
@@ -173,17 +173,11 @@ class Jobs:
     async def _deliver(self, held: Held, member: Member, otherwise: Decide | None) -> bool:
         """Bring an attempt on record to its worker. A refusal undoes it, or is met with `otherwise`; then False."""
         job = held.job
-        assignment = Assignment(
-            name=held.name,
-            spec=job.spec,
-            commit=job.commit,
-            allow_local_sources=self._allow_local_sources,
-            secrets=dict(self._secrets_for(job)),
-        )
-        if (failure := unsendable(assignment)) is not None:
-            await self._ledger.commit(job.id, moves.fail(held.name, failure, self._rules))
-            return True
         try:
+            assignment = await self._ledger.insist(partial(self._parcels.pack, held))
+            if isinstance(assignment, Failure):
+                await self._ledger.commit(job.id, moves.fail(held.name, assignment, self._rules))
+                return True
             answer = await self._ask(held, member, assignment)
         except trio.Cancelled:
             await self._hand_back(held)

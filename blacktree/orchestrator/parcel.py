@@ -1,11 +1,43 @@
-"""Whether what a worker is to get of a job fits in one message."""
+"""What a worker is handed of a job: the spec and what goes with it, and whether that fits in one message."""
 
-from blacktree.job import Failure
+from collections.abc import Callable, Mapping
+
+from blacktree.job import Failure, Job
+from blacktree.orchestrator.clonetokens import CloneTokens, Unusable
+from blacktree.orchestrator.held import Held
 from blacktree.rpc.codec import assignment_to_wire
 from blacktree.rpc.peer import MAX_MESSAGE_BYTES, Assignment
 
 # The list around it.
 FRAME_BYTES = 64
+
+
+class Parcels:
+    """Packs assignments. Secrets are read when they are needed, and live no longer than the hand-off."""
+
+    def __init__(
+        self, tokens: CloneTokens, secrets_for: Callable[[Job], Mapping[str, bytes]], *, allow_local_sources: bool
+    ) -> None:
+        self._tokens = tokens
+        self._secrets_for = secrets_for
+        self._allow_local_sources = allow_local_sources
+
+    async def pack(self, held: Held) -> Assignment | Failure:
+        """The assignment, or why this job can never be handed to a worker. Raises `StorageFailed`."""
+        job = held.job
+        try:
+            clone_token = await self._tokens.of(job)
+        except Unusable as error:
+            return Failure(code=error.code, message=error.message, advice=error.advice)
+        assignment = Assignment(
+            name=held.name,
+            spec=job.spec,
+            commit=job.commit,
+            allow_local_sources=self._allow_local_sources,
+            secrets=dict(self._secrets_for(job)),
+            clone_token=clone_token,
+        )
+        return unsendable(assignment) or assignment
 
 
 def unsendable(assignment: Assignment) -> Failure | None:

@@ -61,6 +61,7 @@ def assignment_to_wire(assignment: Assignment) -> worker_pb2.Assignment:
         commit=assignment.commit,
         allow_local_sources=assignment.allow_local_sources,
         secrets=assignment.secrets,
+        clone_token=assignment.clone_token,
     )
 
 
@@ -72,6 +73,7 @@ def assignment_from_wire(wire: worker_pb2.Assignment) -> Assignment:
         commit=commit(wire.commit) if wire.HasField("commit") else None,
         allow_local_sources=wire.allow_local_sources,
         secrets={text(key, "secrets", 256): wire.secrets[key] for key in few(list(wire.secrets), "secrets")},
+        clone_token=text(wire.clone_token, "clone_token"),
     )
 
 

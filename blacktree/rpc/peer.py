@@ -35,13 +35,17 @@ class AttemptName(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """A job handed to a worker. `commit` is set when an earlier attempt resolved the ref."""
+    """A job handed to a worker. `commit` is set when an earlier attempt resolved the ref.
+
+    `clone_token`: came with the job, for its own repository and no other. Never printed.
+    """
 
     name: AttemptName
     spec: JobSpec
     commit: str | None = None
     allow_local_sources: bool = False
     secrets: dict[str, bytes] = {}
+    clone_token: str = ""
 
     def __repr__(self) -> str:
         return f"Assignment({self.name!r})"

@@ -212,8 +212,8 @@ class QueueTable(Protocol):
         """Count one more delivery of these rows (they were taken and given back)."""
         ...
 
-    async def queue_move(self, id: int, to: str, headers: dict[str, str]) -> None:
-        """Move a row to another queue, adding headers."""
+    async def queue_move(self, id: int, to: str, headers: dict[str, str], *, body: bytes | None = None) -> None:
+        """Move a row to another queue, adding headers; with `body`, that takes the place of its own."""
         ...
 
     async def queue_depth(self, queue: str) -> int:

@@ -75,12 +75,13 @@ class MemoryQueues:
                 name, item = self._queues[id]
                 self._queues[id] = (name, msgspec.structs.replace(item, deliveries=item.deliveries + 1))
 
-    async def queue_move(self, id: int, to: str, headers: dict[str, str]) -> None:
+    async def queue_move(self, id: int, to: str, headers: dict[str, str], *, body: bytes | None = None) -> None:
         """As `QueueTable.queue_move`."""
         await self._turn()
         if id in self._queues:
             item = self._queues[id][1]
-            self._queues[id] = (to, msgspec.structs.replace(item, headers=item.headers | headers))
+            body = item.body if body is None else body
+            self._queues[id] = (to, msgspec.structs.replace(item, headers=item.headers | headers, body=body))
 
     async def queue_depth(self, queue: str) -> int:
         """As `QueueTable.queue_depth`."""

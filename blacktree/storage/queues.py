@@ -46,14 +46,14 @@ class Queues:
         """As `QueueTable.queue_return`."""
         self._connection.executemany("UPDATE queue SET deliveries = deliveries + 1 WHERE id = ?", [(id,) for id in ids])
 
-    def move(self, id: int, to: str, headers: dict[str, str]) -> None:
+    def move(self, id: int, to: str, headers: dict[str, str], body: bytes | None) -> None:
         """As `QueueTable.queue_move`."""
         row = self._connection.execute("SELECT name, body FROM queue WHERE id = ?", (id,)).fetchone()
         if row is None:
             return
         item = _decode(row[1])
-        body = _encode(msgspec.structs.replace(item, headers=item.headers | headers))
-        self._connection.execute("UPDATE queue SET name = ?, body = ? WHERE id = ?", (to, body, id))
+        moved = msgspec.structs.replace(item, headers=item.headers | headers, body=item.body if body is None else body)
+        self._connection.execute("UPDATE queue SET name = ?, body = ? WHERE id = ?", (to, _encode(moved), id))
         self._depths[row[0]] -= 1
         self._depths[to] += 1
 

@@ -190,9 +190,9 @@ class SqliteStore(Lookups):
         """As `QueueTable.queue_return`."""
         await self._group(Call(lambda writer: writer.queues.give_back(ids)))
 
-    async def queue_move(self, id: int, to: str, headers: dict[str, str]) -> None:
+    async def queue_move(self, id: int, to: str, headers: dict[str, str], *, body: bytes | None = None) -> None:
         """As `QueueTable.queue_move`."""
-        await self._group(Call(lambda writer: writer.queues.move(id, to, headers)))
+        await self._group(Call(lambda writer: writer.queues.move(id, to, headers, body)))
 
     async def queue_purge(self, queue: str) -> int:
         """As `QueueTable.queue_purge`."""

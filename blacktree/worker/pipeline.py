@@ -135,8 +135,8 @@ class Pipeline:
     async def _prepare(self, attempt: Attempt, sink: AttemptSink, workspace: Path) -> Build:
         assignment = attempt.assignment
         secrets = await self._secrets(assignment)
-        if secrets:
-            masker = Masker(secrets.values())
+        if secrets or assignment.clone_token:
+            masker = Masker([*secrets.values(), *([assignment.clone_token.encode()] if assignment.clone_token else [])])
             sink.hide(masker)
             if masker.ignored:
                 await sink.notice("secret_too_short", f"{masker.ignored} secrets are too short to be masked in the log")
@@ -153,6 +153,7 @@ class Pipeline:
             allow_local_sources=assignment.allow_local_sources,
             commit=assignment.commit,
             secrets=secrets,
+            clone_token=assignment.clone_token,
             login=self._login,
         )
 

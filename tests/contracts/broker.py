@@ -162,6 +162,19 @@ async def test_a_rejected_message_is_a_dead_letter_with_its_reason(house: House)
     assert await drain(house.broker, QUEUE) == []
 
 
+async def test_a_dead_letter_may_bear_another_body(house: House) -> None:
+    await house.broker.publish([ticket("with a token")])
+    async with house.broker.deliveries(QUEUE, prefetch=1) as deliveries:
+        (bad,) = await take(deliveries, 1)
+        await bad.reject("bad", body=b"without")
+        await depth_becomes(house.broker, DEAD_QUEUE, 1)
+    async with house.broker.deliveries(DEAD_QUEUE, prefetch=1) as deliveries:
+        (dead,) = await take(deliveries, 1)
+        assert (dead.body, dead.message_id) == (b"without", "with a token")
+        await dead.ack()
+    assert await drain(house.broker, QUEUE) == []
+
+
 async def test_settling_twice_is_a_no_op(house: House) -> None:
     await house.broker.publish([ticket("once"), ticket("twice")])
     async with house.broker.deliveries(QUEUE, prefetch=2) as deliveries:

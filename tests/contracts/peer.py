@@ -62,6 +62,7 @@ def an_assignment(number: int = 1) -> Assignment:
         commit=COMMIT,
         allow_local_sources=True,
         secrets={"npm": b"\x00\xff secret"},
+        clone_token="token of the clone",
     )
 
 

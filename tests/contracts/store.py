@@ -462,7 +462,10 @@ class StoreContract:
         await store.queue_move(10**9, "dead", {})
         assert await store.queue_depth("q") == 0
         [moved] = await store.queue_take("dead", 5, ())
-        assert moved == msgspec.structs.replace(item, id=id, deliveries=2, headers={"a": "1", "reason": "conflict"})
+        moved_item = msgspec.structs.replace(item, id=id, deliveries=2, headers={"a": "1", "reason": "conflict"})
+        assert moved == moved_item
+        await store.queue_move(id, "dead", {}, body=b"other")
+        assert await store.queue_take("dead", 5, ()) == [msgspec.structs.replace(moved_item, body=b"other")]
 
     # The farm
 

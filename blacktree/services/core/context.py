@@ -22,7 +22,8 @@ class Build:
 
     `resolved(commit)` puts the commit on record and returns once the orchestrator has it (every later attempt
     builds the same one). `publishing()` is a context in which names may be moved (tags, manifests): it is entered
-    only while the orchestrator's publish grant holds and is cancelled when that ends.
+    only while the orchestrator's publish grant holds and is cancelled when that ends. `clone_token` came with the job,
+    for its repository alone.
     """
 
     job_id: str
@@ -37,6 +38,7 @@ class Build:
     allow_local_sources: bool = False
     commit: str | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    clone_token: str = field(default="", repr=False)
     login: Callable[[str], Login | None] = field(default=lambda host: None, repr=False)
     context: Context | None = None
     built: BuiltImage | None = None

@@ -45,12 +45,23 @@ class Credential(msgspec.Struct, frozen=True):
         )
 
 
+def for_clone(address: Address, token: str) -> Credential | None:
+    """A token that came with a job, as a credential for exactly this repository: not for others of its host, which a
+    submodule could name. The user's name is the one that GitHub documents; the other hosts take any."""
+    if not token or address.scheme not in ("https", "http"):
+        return None
+    return Credential(address.scheme, address.place, address.path, "x-access-token", token)
+
+
 class Credentials:
     """All that a worker may show to git hosts. The files are read anew for each build: tokens rotate."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, own: Credential | None = None) -> None:
+        """`own`: what came with the job; where it fits it goes before all that the worker has."""
         self._config = config
-        self._known = read_credentials(Path(config.git_credentials_file)) if config.git_credentials_file else []
+        self._known = [own] if own is not None else []
+        if config.git_credentials_file:
+            self._known += read_credentials(Path(config.git_credentials_file))
 
     @property
     def secrets(self) -> list[bytes]:

@@ -12,7 +12,7 @@ from blacktree.config import default_state_directory
 from blacktree.errors import BadRequest, StepFailed
 from blacktree.services.core.context import Build
 from blacktree.services.core.masking import Masker
-from blacktree.services.sync.credentials import Credentials
+from blacktree.services.sync.credentials import Credentials, for_clone
 from blacktree.services.sync.git import Git
 from blacktree.services.sync.mirrors import Corrupt, Mirrors, Resolved, mark_broken, trim
 from blacktree.services.sync.submodules import graft_submodules
@@ -58,7 +58,7 @@ class SyncStep:
         except BadRequest as error:
             raise StepFailed(error.message, code=error.code, advice=error.advice) from None
         state = state_directory(build)
-        credentials = Credentials(build.config)
+        credentials = Credentials(build.config, for_clone(address, build.clone_token))
         git = Git(
             state / "git",
             credentials,

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Assignment(_message.Message):
-    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets")
+    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "clone_token")
     class SecretsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -22,12 +22,14 @@ class Assignment(_message.Message):
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     ALLOW_LOCAL_SOURCES_FIELD_NUMBER: _ClassVar[int]
     SECRETS_FIELD_NUMBER: _ClassVar[int]
+    CLONE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     name: _job_pb2.AttemptName
     spec_json: bytes
     commit: str
     allow_local_sources: bool
     secrets: _containers.ScalarMap[str, bytes]
-    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    clone_token: str
+    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., clone_token: _Optional[str] = ...) -> None: ...
 
 class RunJobRequest(_message.Message):
     __slots__ = ("assignments",)
