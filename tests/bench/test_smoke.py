@@ -15,10 +15,15 @@ from tests.parts.engine import answers, can_start_engines
 from tests.parts.rabbit import require_rabbitmq
 
 
+pytestmark = pytest.mark.timeout(150)
+
+
 def _bench(tmp_path: Path, *rows: str) -> tuple[str, list[dict[str, object]]]:
     saved = tmp_path / "bench.json"
     command = [*module("__main__", "--quick", "--json", str(saved)), *(f"--only={row}" for row in rows)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=140, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(saved.read_text())
     assert document["failures"] == []

@@ -283,7 +283,7 @@ def test_sigterm_ends_everything_with_exit_0_and_the_build_goes_on_next_time(own
 def test_a_killed_worker_is_started_again(own: WholeFarm) -> None:
     own.start()
     first = own.worker_pid
-    job_id = own.run(*BUILD, "--detach", "--build-arg", script(LINES, {"seconds": 1})).stdout.strip()
+    job_id = own.run(*BUILD, "--detach", "--build-arg", script(LINES, {"seconds": 3})).stdout.strip()
     own.wait_for(job_id, "running")
     os.kill(first, signal.SIGKILL)
     assert own.wait_for(job_id, "succeeded")["attempt"] == 2

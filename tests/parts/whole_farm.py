@@ -3,10 +3,13 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +28,14 @@ class WholeFarm:
 
     def __init__(self, home: Path, **environ: str) -> None:
         self.state = home / "farm state"
+        # Short: a socket's path has about a hundred bytes, and of a longer one the farm makes no use.
+        runtime = tempfile.mkdtemp(prefix="bt-")
+        weakref.finalize(self, shutil.rmtree, runtime, ignore_errors=True)
         self.log = home / "up.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BLACKTREE_")}
         self.environ = kept | {
             "XDG_STATE_HOME": str(home / "xdg"),
-            "XDG_RUNTIME_DIR": str(home / "run"),
+            "XDG_RUNTIME_DIR": runtime,
             "BLACKTREE_WORKER_PROVIDER": "scripted",
             "BLACKTREE_WORKER_STEPS": "build",
             "BLACKTREE_WORKER_MINIMUM_FREE_DISK_BYTES": "0",
@@ -37,7 +43,6 @@ class WholeFarm:
             "BLACKTREE_WORKER_SHUTDOWN_GRACE_SECONDS": "1",
             **environ,
         }
-        (home / "run").mkdir(exist_ok=True)
         self.process: subprocess.Popen[str] | None = None
         self.said = ""
 

@@ -40,7 +40,9 @@ def network() -> Iterator[Network]:
 def remote(network: Network, tmp_path: Path) -> Iterator[Farm]:
     """The orchestrator here, and two workers that are reached by a network alone, all with certificates."""
     authority = Authority(tmp_path, "farm-ca", network.hub_address, *network.addresses.values())
-    with open_farm(orchestrator=tls_settings(authority.issue("orchestrator"), "tls_client_ca_file")) as farm:
+    with open_farm(
+        orchestrator=tls_settings(authority.issue("orchestrator"), "tls_client_ca_file") | {"lease_seconds": 6}
+    ) as farm:
         farm.orchestrator.environ["BLACKTREE_ORCHESTRATOR_GRPC_LISTEN"] = f"0.0.0.0:{farm.grpc}"
         for name in network.machines:
             worker = farm.worker(
