@@ -79,7 +79,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     join_token_file: str = ""
     engine: str = ""
     provider: str = "docker"
-    steps: tuple[str, ...] = ("sync", "build", "tag")
+    steps: tuple[str, ...] = ("sync", "build", "tag", "push")
     secrets_directory: str = ""
     git_credentials_file: str = ""
     ssh_key_file: str = ""
@@ -96,6 +96,10 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     maximum_context_files: Count = 500_000
     spool_bytes: Bytes = 1 << 30
     git_stall_seconds: Positive = 60.0
+    insecure_registries: list[str] = []
+    registry_cache: bool = True
+    registry_timeout_seconds: Positive = 30.0
+    push_stall_seconds: Positive = 300.0
     shutdown_grace_seconds: Annotated[float, Meta(ge=0)] = 10.0
     sweep_interval_seconds: Positive = 600.0
 

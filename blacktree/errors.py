@@ -120,7 +120,7 @@ class StorageFailed(Unavailable):
 class StepFailed(BlacktreeError):
     """A step of a build could not be carried out; `again` says whether a later attempt can.
 
-    `step` is the step's name, `last_lines` what it printed last (already masked).
+    `step` is the step's name; `retry_after_seconds` is when the other side said to come again (0: it did not).
     """
 
     default_code = "step_failed"
@@ -134,10 +134,12 @@ class StepFailed(BlacktreeError):
         again: bool | None = None,
         step: str = "",
         exit_code: int | None = None,
+        retry_after_seconds: float = 0.0,
     ) -> None:
         super().__init__(message, code=code, advice=advice, again=again)
         self.step = step
         self.exit_code = exit_code
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Broken(BlacktreeError):

@@ -56,12 +56,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """What was built: `reference` is the first full name with tag, `id` the engine's, `digest` a registry's."""
+    """What was built: `reference` is the first full name with tag, `id` the engine's, `digest` a registry's.
+
+    After a push `references` are the names that were moved there; `withheld` those that a newer job has taken already.
+    """
 
     reference: str
     id: str
     digest: str | None = None
     references: list[str] = []
+    withheld: list[str] = []
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,11 +102,11 @@ def checked(spec: JobSpec) -> JobSpec:
             raise _refused(f"build_args.{key}", "a name must not contain `=`")
     if len(set(spec.tags)) != len(spec.tags):
         raise _refused("tags", "lists a tag twice")
-    # Pushing and running come with releases of their own; until then saying no beats doing nothing.
-    if spec.push:
-        raise _refused("push", "this version does not push images yet", advice="leave `push` out")
+    if spec.push and spec.image is None:
+        raise _refused("push", "needs `image`: its name says where to", advice="e.g. `registry.example/team/app`")
     if spec.platforms:
-        raise _refused("platforms", "this version builds one platform a job", advice="use `platform`")
+        _check_platforms(spec)
+    # Running comes with a release of its own; until then saying no beats doing nothing.
     if spec.run is not None:
         check_run(spec.run)
         raise _refused("run", "this version does not run images yet", advice="leave `run` out")
@@ -116,6 +116,19 @@ def checked(spec: JobSpec) -> JobSpec:
 def is_image_name(name: str) -> bool:
     """Whether this can be an image's name (registry host included, without tag)."""
     return len(name) <= 255 and _IMAGE.match(name) is not None
+
+
+def _check_platforms(spec: JobSpec) -> None:
+    if spec.platform is not None:
+        raise _refused("platforms", "stands beside `platform`", advice="use one of the two")
+    if len(set(spec.platforms)) != len(spec.platforms):
+        raise _refused("platforms", "lists a platform twice")
+    if not spec.push:
+        raise _refused(
+            "platforms",
+            "needs `push`: an engine keeps one platform a name, only a registry holds them together",
+            advice="add `push` (--push), or name one `platform`",
+        )
 
 
 def image_name_for(repository: str) -> str:

@@ -32,6 +32,7 @@ from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.original import Translator
 from blacktree.orchestrator.parcel import Parcels
+from blacktree.orchestrator.publications import Publications
 from blacktree.orchestrator.recent import Recent
 from blacktree.orchestrator.reconcile import Delays, Reconciler
 from blacktree.orchestrator.registration import RegistrationDesk
@@ -156,7 +157,8 @@ class House:
         self.book = Book()
         self.recent = Recent()
         self.relay = Relay(store, self.broker)
-        self.retention = Retention(store, self.chronicle, settings.retention_days, self.journal.count)
+        self.publications = Publications(store, self.book)
+        self.retention = Retention(store, self.chronicle, settings.retention_days, self._forgotten)
         self.delays = Delays(self.relay)
         self.workers = Workers(
             store,
@@ -182,7 +184,12 @@ class House:
             rules,
             accept=lambda submission, ticket: self.desk.accept(submission, ticket),
             translate=Translator(config.queue).submission,
-            parcels=Parcels(self.tokens, self._secrets_for, allow_local_sources=settings.allow_local_sources),
+            parcels=Parcels(
+                self.tokens,
+                self._secrets_for,
+                self.publications.cache_for,
+                allow_local_sources=settings.allow_local_sources,
+            ),
             slot_wait_seconds=settings.slot_wait_seconds,
         )
         self.intake = Intake(
@@ -209,7 +216,14 @@ class House:
             secrets=self.vault,
         )
         self.registration = RegistrationDesk(
-            store, self.workers, self.book, self.losses, rules, farm_id=farm_id, ensure_pool=self.intake.ensure
+            store,
+            self.workers,
+            self.book,
+            self.losses,
+            self.publications,
+            rules,
+            farm_id=farm_id,
+            ensure_pool=self.intake.ensure,
         )
         self.reconciler = Reconciler(store, self.broker, self.relay, self.intake, self.delays, self.chronicle)
         for listener in (
@@ -304,6 +318,10 @@ class House:
         reloading()
         self.chronicle.note("reloaded", "SIGHUP: secrets are read anew at each use; changed settings need a restart")
         notify("READY=1")
+
+    async def _forgotten(self) -> None:
+        await self.publications.forget()
+        await self.journal.count()
 
     def _secrets_for(self, job: Job) -> dict[str, bytes]:
         return self.secrets.some(job.spec.secrets)

@@ -1,6 +1,6 @@
 """What a worker is handed of a job: the spec and what goes with it, and whether that fits in one message."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from blacktree.job import Failure, Job
 from blacktree.orchestrator.clonetokens import CloneTokens, Unusable
@@ -16,10 +16,16 @@ class Parcels:
     """Packs assignments. Secrets are read when they are needed, and live no longer than the hand-off."""
 
     def __init__(
-        self, tokens: CloneTokens, secrets_for: Callable[[Job], Mapping[str, bytes]], *, allow_local_sources: bool
+        self,
+        tokens: CloneTokens,
+        secrets_for: Callable[[Job], Mapping[str, bytes]],
+        cache_for: Callable[[Job], Awaitable[list[str]]],
+        *,
+        allow_local_sources: bool,
     ) -> None:
         self._tokens = tokens
         self._secrets_for = secrets_for
+        self._cache_for = cache_for
         self._allow_local_sources = allow_local_sources
 
     async def pack(self, held: Held) -> Assignment | Failure:
@@ -36,6 +42,8 @@ class Parcels:
             allow_local_sources=self._allow_local_sources,
             secrets=dict(self._secrets_for(job)),
             clone_token=clone_token,
+            trusted=job.origin is None or job.origin.trusted,
+            cache_from=await self._cache_for(job),
         )
         return unsendable(assignment) or assignment
 

@@ -1,6 +1,6 @@
 """`OrchestratorSide`: workers register, report and leave here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
@@ -11,6 +11,7 @@ from blacktree.orchestrator import moves
 from blacktree.orchestrator.held import Book, Held
 from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.member import Member
+from blacktree.orchestrator.publications import Publications
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.peer import Admission, AttemptReport, Registration, Report, ReportAnswer, Verdict
 from blacktree.rpc.replica import ReplicaAnswer, ReplicaReport
@@ -30,6 +31,7 @@ class RegistrationDesk:
         workers: Workers,
         book: Book,
         losses: Losses,
+        publications: Publications,
         rules: moves.Rules,
         *,
         farm_id: str,
@@ -39,6 +41,7 @@ class RegistrationDesk:
         self._workers = workers
         self._book = book
         self._losses = losses
+        self._publications = publications
         self._rules = rules
         self._farm_id = farm_id
         self._ensure_pool = ensure_pool
@@ -78,7 +81,7 @@ class RegistrationDesk:
             async with trio.open_nursery() as nursery:
                 for each in talking:
                     nursery.start_soon(self._take, each)
-        verdicts = [self._verdict(each, member if each.publish else None) for each in report.attempts]
+        verdicts = [await self._answer(each, member) for each in report.attempts]
         return ReportAnswer(known=True, verdicts=verdicts, drain=member.draining)
 
     async def leave(self, worker_id: str, incarnation: str) -> None:
@@ -111,7 +114,23 @@ class RegistrationDesk:
         if held.unproven:
             self._losses.unproven(held)
 
-    def _verdict(self, report: AttemptReport, publisher: Member | None = None) -> Verdict:
+    async def _answer(self, report: AttemptReport, member: Member) -> Verdict:
+        held = self._book.get(report.name)
+        if not report.publish or held is None or not self._may_publish(held):
+            return self._verdict(report)
+        withheld: list[str] = []
+        if report.references:
+            asked = await self._publications.ask(held, report.references, self._grant_seconds)
+            if asked is None or self._workers.member(member.id, member.registration.incarnation) is not member:
+                # Another job may still be moving one of them, or the lease ended meanwhile. It asks again.
+                return self._verdict(report)
+            withheld = asked
+        return self._verdict(report, publish=True, withheld=withheld)
+
+    def _may_publish(self, held: Held) -> bool:
+        return held.job.state is JobState.RUNNING and not held.why and not held.done.is_set()
+
+    def _verdict(self, report: AttemptReport, *, publish: bool = False, withheld: Sequence[str] = ()) -> Verdict:
         name = report.name
         held = self._book.get(name)
         if held is None:
@@ -119,13 +138,20 @@ class RegistrationDesk:
             after = report.batches[-1].number + 1 if report.batches else 1
             return Verdict(name=name, next_batch=after, stop=FENCED)
         held.accepted = True
-        grant = 0.0
-        if publisher is not None and held.job.state is JobState.RUNNING and not held.why:
-            grant = self._grant(held)
-        return Verdict(name=name, next_batch=held.job.attempts[-1].next_batch, stop=held.why, publish_seconds=grant)
+        grant = self._grant(held) if publish and self._may_publish(held) else 0.0
+        return Verdict(
+            name=name,
+            next_batch=held.job.attempts[-1].next_batch,
+            stop=held.why,
+            publish_seconds=grant,
+            withheld=list(withheld),
+        )
+
+    @property
+    def _grant_seconds(self) -> float:
+        return min(10.0, self._workers.lease_seconds / 2)
 
     def _grant(self, held: Held) -> float:
         """No successor starts before the grant has ended: it lies within the lease that this contact renewed."""
-        seconds = min(10.0, self._workers.lease_seconds / 2)
-        held.grant_until = trio.current_time() + seconds
-        return seconds
+        held.grant_until = trio.current_time() + self._grant_seconds
+        return self._grant_seconds

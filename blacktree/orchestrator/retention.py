@@ -44,8 +44,8 @@ class Retention:
         before, forgotten = now() - timedelta(days=self._days), 0
         while group := await self._store.forget(before, limit=GROUP):
             forgotten += group
-        if forgotten and self._forgot is not None:
-            await self._forgot()
         if forgotten:
             text = f"forgot {forgotten} jobs that ended more than {self._days:g} days ago"
             self._chronicle.note("jobs_forgotten", text)
+        if forgotten and self._forgot is not None:
+            await self._forgot()

@@ -80,7 +80,10 @@ class Login(msgspec.Struct, frozen=True):
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One image to build. No tag: tags are set afterwards, under a publish grant."""
+    """One image to build. No tag: tags are set afterwards, under a publish grant.
+
+    `inline_cache`: the image shall hold what a later build needs to take its layers from a registry (a wish).
+    """
 
     job_id: str
     attempt: int
@@ -95,6 +98,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_from: Collection[str] = ()
     builder: str = "auto"
     secrets: Mapping[str, bytes] = {}
+    inline_cache: bool = False
     login: Callable[[str], Login | None] = lambda host: None
 
     def __repr__(self) -> str:
@@ -161,6 +165,22 @@ class Provider(Protocol):
 
     async def tag(self, image_id: str, references: Collection[str]) -> None:
         """Point these names at the image. Idempotent. Raises `StepFailed` for a name that the engine refuses."""
+        ...
+
+    async def untag(self, references: Collection[str]) -> None:
+        """Take these names away; an image goes with its last one. No error where there is no such name."""
+        ...
+
+    async def push(
+        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+    ) -> str:
+        """Push the image of this name (with tag) to the registry that it names; answers the manifest's digest.
+
+        The layers are steps of their own, named `<step>/<layer>`, with progress in bytes; `step` is the caller's.
+        Raises `StepFailed` (codes of `providers.registry.faults`; again=True where a later try can help) also for what
+        the engine says in mid-stream, and when nothing moves for `stall_seconds`; `EngineLost` for a lost engine.
+        Cancelling the caller ends the push at once; what has arrived by then stays in the registry, unnamed.
+        """
         ...
 
     async def remaining(self, job_id: str) -> list[str]:

@@ -8,9 +8,10 @@ The script is the build argument `SCRIPT` of the job itself: a JSON list of acti
 - `progress`: `[current, total]`; `notice`: `[code, text]`; `cached`: the step came from the cache;
 - `exit`: not 0 fails the build with this exit code; `error`: `{"code", "message", "again", "engine"}` fails it
   otherwise (`engine` true: as if the engine were lost);
+- `push` true: this is done by the push of the image, not by its build;
 - `cancel_seconds`: from here on the end of a cancelled build takes this long to prove; `unproven`: it cannot be proven.
 
-No script: the build succeeds at once. Equal requests give equal image ids.
+No script: the build succeeds at once. Equal requests give equal image ids, and an image's digest is its id.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ import msgspec
 import trio
 
 from blacktree.errors import EngineLost, StepFailed
-from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Health, ProviderSettings, Sink, Unproven
+from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Health, Login, ProviderSettings, Sink, Unproven
 
 CHUNK_LINES = 1000
 
@@ -60,6 +61,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: Failing | None = None
     cancel_seconds: float | None = None
     unproven: bool | None = None
+    push: bool = False
 
 
 _decode = msgspec.json.Decoder(list[Action]).decode
@@ -81,7 +83,9 @@ class ScriptedProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         self._owner = settings.owner
         self._left: dict[str, int] = {}
+        self._pushes: dict[str, list[Action]] = {}
         self.images: dict[str, set[str]] = {}
+        self.pushed: dict[str, str] = {}
 
     async def check(self) -> Health:
         await trio.lowlevel.checkpoint()
@@ -107,6 +111,7 @@ class ScriptedProvider:
         )
         image = BuiltImage(f"sha256:{identity.hexdigest()}")
         self.images.setdefault(image.id, set())
+        self._pushes[image.id] = [action for action in script if action.push]
         return image
 
     async def tag(self, image_id: str, references: Collection[str]) -> None:
@@ -119,6 +124,35 @@ class ScriptedProvider:
         for names in self.images.values():
             names.difference_update(references)
         self.images[image_id].update(references)
+
+    async def untag(self, references: Collection[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        for names in self.images.values():
+            names.difference_update(references)
+
+    async def push(
+        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+    ) -> str:
+        await trio.lowlevel.checkpoint()
+        image = next((image for image, names in self.images.items() if reference in names), None)
+        if image is None:
+            raise StepFailed(f"no such image: {reference}", code="image_gone", again=True, step="push")
+        layer, name = f"{step}/layer"[:64], "push layer layer"
+        await sink.step_started(layer, name)
+        ok = False
+        try:
+            with trio.move_on_after(stall_seconds) as patience:
+                for action in self._pushes.get(image, []):
+                    await self._act(action, layer, _Running(), sink)
+            if patience.cancelled_caught:
+                raise StepFailed("nothing moved", code="registry_slow", again=True, step="push")
+            await sink.progress(layer, 1, 1, "bytes")
+            ok = True
+        finally:
+            with trio.move_on_after(2, shield=True):
+                await sink.step_finished(layer, name, cached=False, seconds=0.0, ok=ok)
+        self.pushed[reference] = image
+        return image
 
     async def remaining(self, job_id: str) -> list[str]:
         await trio.lowlevel.checkpoint()
@@ -150,7 +184,7 @@ class ScriptedProvider:
         await trio.lowlevel.checkpoint()
         step, name, began = "", "", trio.current_time()
         cached = False
-        for action in script:
+        for action in [action for action in script if not action.push]:
             if action.step and action.step != step:
                 if step:
                     await _finish(sink, step, name, cached, began, ok=True)

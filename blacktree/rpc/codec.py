@@ -37,6 +37,8 @@ from blacktree.strict import decode_json
 MAX_RECORDS = 65_536
 MAX_LABELS = 256
 MAX_CAPABILITIES = 64
+MAX_NAMES = 64
+MAX_NAME = 1024
 STOP_WORDS = frozenset({"canceled", "timed_out", "shutdown", "fenced"})
 
 _encode_spec = msgspec.json.Encoder().encode
@@ -62,6 +64,8 @@ def assignment_to_wire(assignment: Assignment) -> worker_pb2.Assignment:
         allow_local_sources=assignment.allow_local_sources,
         secrets=assignment.secrets,
         clone_token=assignment.clone_token,
+        untrusted=not assignment.trusted,
+        cache_from=assignment.cache_from,
     )
 
 
@@ -74,6 +78,8 @@ def assignment_from_wire(wire: worker_pb2.Assignment) -> Assignment:
         allow_local_sources=wire.allow_local_sources,
         secrets={text(key, "secrets", 256): wire.secrets[key] for key in few(list(wire.secrets), "secrets")},
         clone_token=text(wire.clone_token, "clone_token"),
+        trusted=not wire.untrusted,
+        cache_from=[text(each, "cache_from", MAX_NAME) for each in few(wire.cache_from, "cache_from", MAX_NAMES)],
     )
 
 
@@ -231,6 +237,7 @@ def _verdicts_to_wire(verdicts: Sequence[Verdict]) -> list[orchestrator_pb2.Verd
             next_batch=each.next_batch,
             stop=each.stop,
             publish_seconds=each.publish_seconds,
+            withheld=each.withheld,
         )
         for each in verdicts
     ]
@@ -245,6 +252,7 @@ def _verdicts_from_wire(wire: Any) -> list[Verdict]:
                 next_batch=count(each.next_batch, "verdict.next_batch", 1),
                 stop=word(each.stop, "verdict.stop", STOP_WORDS) if each.stop else "",
                 publish_seconds=seconds(each.publish_seconds, "verdict.publish_seconds"),
+                withheld=[text(name, "withheld", MAX_NAME) for name in few(each.withheld, "withheld", MAX_NAMES)],
             )
         )
     return result
@@ -280,6 +288,7 @@ def report_to_wire(report: Report) -> orchestrator_pb2.ReportRequest:
                 name=name_to_wire(each.name),
                 batches=[_batch_to_wire(batch) for batch in each.batches],
                 publish=each.publish,
+                references=each.references,
             )
             for each in report.attempts
         ],
@@ -308,6 +317,7 @@ def report_from_wire(wire: orchestrator_pb2.ReportRequest) -> Report:
                 name=name_from_wire(each.name),
                 batches=[_batch_from_wire(batch) for batch in each.batches],
                 publish=each.publish,
+                references=[given(name, "references", MAX_NAME) for name in few(each.references, "names", MAX_NAMES)],
             )
             for each in wire.attempts
         ],

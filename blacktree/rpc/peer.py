@@ -38,6 +38,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """A job handed to a worker. `commit` is set when an earlier attempt resolved the ref.
 
     `clone_token`: came with the job, for its own repository and no other. Never printed.
+    `trusted` false: no push, no shared cache (see `job.Origin`). `cache_from`: what this image was last published as.
     """
 
     name: AttemptName
@@ -46,6 +47,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     allow_local_sources: bool = False
     secrets: dict[str, bytes] = {}
     clone_token: str = ""
+    trusted: bool = True
+    cache_from: list[str] = []
 
     def __repr__(self) -> str:
         return f"Assignment({self.name!r})"
@@ -147,13 +150,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     `stop` not empty: stop it; the reasons are those of `StopOrder.why`; `fenced` means that nothing more will be
     accepted and its batches can be thrown away. `publish_seconds` above 0: names may be moved for this long,
-    counted from the sending of the report that asked.
+    counted from the sending of the report that asked, but for those `withheld`: a newer job has taken them.
     """
 
     name: AttemptName
     next_batch: int = 1
     stop: str = ""
     publish_seconds: float = 0.0
+    withheld: list[str] = []
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,11 +179,16 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The next batches of an attempt, in order. None: it only says that it is alive. `publish`: asks for the grant."""
+    """The next batches of an attempt, in order. None: it only says that it is alive.
+
+    `publish`: asks for the grant. `references`: the names in registries that it wants to move under it; while another
+    job may be moving one of them, no grant is given.
+    """
 
     name: AttemptName
     batches: list[Batch] = []
     publish: bool = False
+    references: list[str] = []
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

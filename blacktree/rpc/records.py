@@ -162,7 +162,13 @@ def outcome_to_wire(outcome: Outcome) -> job_pb2.Outcome:
         proven=outcome.proven,
         image=None
         if image is None
-        else job_pb2.Image(reference=image.reference, id=image.id, digest=image.digest, references=image.references),
+        else job_pb2.Image(
+            reference=image.reference,
+            id=image.id,
+            digest=image.digest,
+            references=image.references,
+            withheld=image.withheld,
+        ),
         error=None
         if error is None
         else job_pb2.Failure(
@@ -192,6 +198,7 @@ def _image(wire: job_pb2.Image) -> Image:
         id=text(wire.id, "image.id"),
         digest=text(wire.digest, "image.digest") if wire.HasField("digest") else None,
         references=[text(each, "image.references") for each in few(wire.references, "image.references")],
+        withheld=[text(each, "image.withheld") for each in few(wire.withheld, "image.withheld")],
     )
 
 

@@ -1,12 +1,13 @@
 """`Attempt`: one attempt of a job as this worker holds it: its scope, its orders, its outbox, its publish grant."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import trio
 
 from blacktree.errors import StepFailed
 from blacktree.rpc.peer import Assignment, AttemptName
+from blacktree.services.core.context import Grant
 from blacktree.worker.bell import Bell
 from blacktree.worker.lease import boottime
 from blacktree.worker.outbox import Outbox
@@ -31,6 +32,8 @@ class Attempt:
         self._wants = 0
         self._granted_until = 0.0
         self._granted = trio.Event()
+        self._withheld: frozenset[str] = frozenset()
+        self.references: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -50,18 +53,20 @@ class Attempt:
         """Whether the next report asks for the grant."""
         return self._wants > 0 and not self._granted.is_set()
 
-    def grant(self, until: float) -> None:
-        """Names may be moved until then (CLOCK_BOOTTIME)."""
+    def grant(self, until: float, withheld: Collection[str] = ()) -> None:
+        """Names may be moved until then (CLOCK_BOOTTIME), but for these."""
         if self._wants and self.why != "fenced":
             self._granted_until = until
+            self._withheld = frozenset(withheld)
             self._granted.set()
 
     @asynccontextmanager
-    async def publishing(self) -> AsyncIterator[None]:
+    async def publishing(self, references: Collection[str] = ()) -> AsyncIterator[Grant]:
         """Entered while a publish grant holds; what runs inside is finished once begun, cancelled or not, unless the
-        grant ends first: then `StepFailed` (code `publish_expired`, again=True)."""
+        grant ends first: then `StepFailed` (code `publish_expired`, again=True). One at a time."""
         self._wants += 1
         self._granted = trio.Event()
+        self.references = tuple(references)
         self._bell.ring_urgently()
         try:
             await self._wait_for_grant()
@@ -70,11 +75,16 @@ class Attempt:
                 raise _expired()
             # Half-moved names are worse than a late cancel: the grant's end bounds it.
             with trio.move_on_after(left, shield=True) as scope:
-                yield
+                yield Grant(withheld=self._withheld, check=self._check)
             if scope.cancelled_caught:
                 raise _expired()
         finally:
             self._wants -= 1
+            self.references = ()
+
+    def _check(self) -> None:
+        if self.why == "fenced" or boottime() >= self._granted_until:
+            raise _expired()
 
     async def _wait_for_grant(self) -> None:
         while not self._granted.is_set():
@@ -86,5 +96,8 @@ class Attempt:
 
 def _expired() -> StepFailed:
     return StepFailed(
-        "the permission to set names ended before they were set", code="publish_expired", again=True, step="tag"
+        "the permission to set names ended before they were set",
+        code="publish_expired",
+        again=True,
+        advice="is the registry or the engine slow? the job is tried again",
     )

@@ -215,7 +215,9 @@ class Link:
             batches, size = await self._take(attempt, left)
             left -= size
             told += len(batches)
-            reports.append(AttemptReport(name=attempt.name, batches=batches, publish=attempt.wants_publish))
+            wants = attempt.wants_publish
+            names = list(attempt.references) if wants else []
+            reports.append(AttemptReport(name=attempt.name, batches=batches, publish=wants, references=names))
         report = Report(
             worker_id=self._identity.worker_id,
             incarnation=self._identity.incarnation,
@@ -275,7 +277,7 @@ class Link:
             if verdict.stop:
                 attempt.stop(verdict.stop)
             if verdict.publish_seconds > 0:
-                attempt.grant(sent + verdict.publish_seconds)
+                attempt.grant(sent + verdict.publish_seconds, verdict.withheld)
         self._settle()
 
     def _settle(self) -> None:

@@ -152,6 +152,8 @@ class Pipeline:
             publishing=attempt.publishing,
             allow_local_sources=assignment.allow_local_sources,
             commit=assignment.commit,
+            trusted=assignment.trusted,
+            cache_from=assignment.cache_from,
             secrets=secrets,
             clone_token=assignment.clone_token,
             login=self._login,

@@ -1,6 +1,6 @@
 """What every `Step` must keep. Subclass `StepSuite`, say how its builds are made, and run it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from blacktree.config import WorkerConfig
 from blacktree.errors import StepFailed
 from blacktree.providers.base import BuiltImage, Provider, ProviderSettings
 from blacktree.providers.scripted import ScriptedProvider
-from blacktree.services.core.context import Build, Step
+from blacktree.services.core.context import Build, Grant, Step
 from blacktree.spec import JobSpec
 from tests.contracts.provider import Files, Recorder, new_job
 
@@ -49,9 +49,9 @@ def a_build(directory: Path, repository: str = "/nowhere/app", *, sink: Recorder
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def publishing() -> AsyncIterator[None]:
+    async def publishing(references: Collection[str] = ()) -> AsyncIterator[Grant]:
         await trio.lowlevel.checkpoint()
-        yield
+        yield Grant()
 
     values: dict[str, Any] = {
         "job_id": job_id,

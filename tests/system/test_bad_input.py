@@ -136,7 +136,7 @@ def a_spec(**more: Any) -> bytes:
         (a_spec(secrets=["../../etc/passwd"]), 422, "invalid", "spec.secrets[0]", "match"),
         (a_spec(ref="--upload-pack=touch /tmp/owned"), 422, "invalid", "spec.ref", "must not start with `-`"),
         (a_spec(repository="--upload-pack=x"), 422, "repository_refused", "spec.repository", "must not start with `-`"),
-        (a_spec(push=True), 422, "invalid", "spec.push", "leave `push` out"),
+        (a_spec(push=True), 422, "invalid", "spec.push", "registry.example/team/app"),
         (a_spec(run={"memory": 1}), 422, "invalid", "spec.run", "leave `run` out"),
     ],
 )

@@ -12,8 +12,9 @@ from blacktree.providers.base import BuildRequest, BuiltImage, ProviderSettings,
 from blacktree.providers.scripted import ScriptedProvider
 from blacktree.services.core.context import Build
 from blacktree.services.image.empty import EmptyContext
+from blacktree.services.image.names import references_for
 from blacktree.services.image.step import BuildStep, labels_for, without_login
-from blacktree.services.image.tag import TagStep, references_for
+from blacktree.services.image.tag import TagStep
 from blacktree.spec import JobSpec
 from blacktree.worker.attempt import RANK
 from blacktree.worker.verdict import ENDS, chief, failure, stopped

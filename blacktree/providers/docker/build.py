@@ -145,6 +145,9 @@ class BuildKitBuild:
 def parameters(request: BuildRequest, labels: Mapping[str, str], key: str, session: str) -> Params:
     """The query of `POST /build`. Never a tag: those are set later, under a grant."""
     found = common_parameters(request, labels)
+    if request.inline_cache:
+        # BuildKit reads it itself and puts its cache's index into the image's configuration (engines from 19.03 on).
+        found["buildargs"] = json.dumps({"BUILDKIT_INLINE_CACHE": "1", **request.build_args})
     found |= {"version": "2", "buildid": key, "session": session, "remote": "client-session"}
     return found
 

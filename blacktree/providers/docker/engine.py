@@ -134,6 +134,15 @@ class Engine:
                     ) from None
                 raise refused(error, "tag", step="tag") from None
 
+    async def untag(self, references: Collection[str]) -> None:
+        """Take these names away. Raises `StepFailed`, `EngineLost`."""
+        for reference in references:
+            try:
+                await self.call("DELETE", f"/images/{reference}", {"noprune": "1"})
+            except EngineRefused as error:
+                if error.status != 404:
+                    raise refused(error, "untag") from None
+
 
 def log_limits(health: Health) -> str:
     """What this engine lets a step print, and what can be done about it: for people."""

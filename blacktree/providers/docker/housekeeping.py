@@ -12,6 +12,7 @@ from blacktree.providers.docker.engine import Engine, Traits
 from blacktree.providers.docker.labels import JOB, OWNER, job_of
 from blacktree.providers.docker.leftovers import Execution, executions, kill, tidy
 from blacktree.providers.docker.stream import EngineRefused
+from blacktree.providers.registry.reference import is_push_tag
 
 
 async def intermediate(engine: Engine, owner: str) -> dict[str, str]:
@@ -104,6 +105,7 @@ class Housekeeping:
             for name, job in (await self.networks()).items():
                 if job not in alive and await _remove(self._engine, f"/networks/{name}"):
                     removed.append(f"network {name[:12]}")
+            removed += await self._stray_tags(alive)
             dangling = await self._engine.call("GET", "/images/json", _mine(self._owner, dangling="true")) or []
             for image in dangling:
                 if (image.get("Labels") or {}).get(JOB) in alive:
@@ -112,6 +114,20 @@ class Housekeeping:
                     removed.append(f"image {image['Id'][7:19]}")
         except EngineRefused as error:
             raise EngineLost(f"sweeping: the engine says {error}") from None
+        return removed
+
+    async def _stray_tags(self, alive: Collection[str]) -> list[str]:
+        """Names under which a worker that was killed was pushing."""
+        removed: list[str] = []
+        for image in await self._engine.call("GET", "/images/json", _mine(self._owner)) or []:
+            job = (image.get("Labels") or {}).get(JOB, "")
+            if job in alive:
+                continue
+            for name in image.get("RepoTags") or []:
+                if is_push_tag(name.rpartition(":")[2], job) and await _remove(
+                    self._engine, f"/images/{name}", {"noprune": "1"}
+                ):
+                    removed.append(f"name {name}")
         return removed
 
     async def prune(self, budget: Budget, ours: Collection[str], keep: Collection[str]) -> tuple[int, list[str]]:

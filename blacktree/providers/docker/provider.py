@@ -11,7 +11,17 @@ import trio
 
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import EngineLost, StepFailed
-from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Entry, Health, ProviderSettings, Sink, Unproven
+from blacktree.providers.base import (
+    Budget,
+    BuildRequest,
+    BuiltImage,
+    Entry,
+    Health,
+    Login,
+    ProviderSettings,
+    Sink,
+    Unproven,
+)
 from blacktree.providers.docker.address import engine_address
 from blacktree.providers.docker.build import BuildKitBuild
 from blacktree.providers.docker.classic import ClassicBuild
@@ -22,6 +32,7 @@ from blacktree.providers.docker.labels import labels_for, mark_for
 from blacktree.providers.docker.ledger import Ledger
 from blacktree.providers.docker.leftovers import alive as living
 from blacktree.providers.docker.proof import Prover
+from blacktree.providers.docker.push import Push
 from blacktree.providers.docker.stream import Connector, EngineRefused
 
 _FRESH_SECONDS = 900.0
@@ -102,6 +113,17 @@ class DockerProvider:
         """See `Provider`."""
         await self._engine.tag(image_id, references)
         self._fresh.pop(image_id, None)
+
+    async def untag(self, references: Collection[str]) -> None:
+        """See `Provider`."""
+        await self._engine.untag(references)
+
+    async def push(
+        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+    ) -> str:
+        """See `Provider`."""
+        await self._engine.traits()
+        return await Push(self._engine.connector, reference, login, sink, step).run(stall_seconds)
 
     async def remaining(self, job_id: str) -> list[str]:
         """See `Provider`."""

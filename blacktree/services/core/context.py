@@ -4,7 +4,7 @@ A step from outside the package is found by entry point (group `blacktree.steps`
 which is also their order.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,32 @@ from blacktree.providers.base import BuiltImage, Context, Login, Provider, Sink
 from blacktree.spec import JobSpec
 
 
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A publish grant. `withheld`: of the names that were asked for, those that a newer job has taken already.
+
+    `check()` is asked right before each name is moved; it raises `StepFailed` (code `publish_expired`, again=True) once
+    the grant is over, also where the process was stopped meanwhile and no timer has run yet.
+    """
+
+    withheld: frozenset[str] = frozenset()
+    check: Callable[[], None] = lambda: None
+
+
+class Publishing(Protocol):
+    """Asks for a publish grant, for these names in registries (none: for names on the engine only)."""
+
+    def __call__(self, references: Collection[str] = ()) -> AbstractAsyncContextManager[Grant]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One platform's image of a job that builds several."""
+
+    platform: str
+    image: BuiltImage
+
+
 @dataclass(kw_only=True)
 class Build:
     """One attempt in the making. Steps read what earlier ones left here and leave what later ones need.
@@ -23,7 +49,9 @@ class Build:
     `resolved(commit)` puts the commit on record and returns once the orchestrator has it (every later attempt
     builds the same one). `publishing()` is a context in which names may be moved (tags, manifests): it is entered
     only while the orchestrator's publish grant holds and is cancelled when that ends. `clone_token` came with the job,
-    for its repository alone.
+    for its repository alone. `trusted` false: nothing is pushed and no cache is shared. `cache_from`: what this image
+    was last published as. `variants`: every platform's image, where `spec.platforms` names them; `built` is the first
+    one then.
     """
 
     job_id: str
@@ -34,14 +62,17 @@ class Build:
     provider: Provider
     sink: Sink
     resolved: Callable[[str], Awaitable[None]]
-    publishing: Callable[[], AbstractAsyncContextManager[None]]
+    publishing: Publishing
     allow_local_sources: bool = False
     commit: str | None = None
+    trusted: bool = True
+    cache_from: Collection[str] = ()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     clone_token: str = field(default="", repr=False)
     login: Callable[[str], Login | None] = field(default=lambda host: None, repr=False)
     context: Context | None = None
     built: BuiltImage | None = None
+    variants: list[Variant] = field(default_factory=list)
     image: Image | None = None
 
 

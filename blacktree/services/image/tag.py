@@ -1,13 +1,10 @@
-"""The step `tag`: names for the image that was built, under the publish grant."""
-
-import trio
+"""The step `tag`: names for the image that was built, on this worker's engine, under the publish grant."""
 
 from blacktree.errors import StepFailed
 from blacktree.job import Image
 from blacktree.services.core.context import Build
-from blacktree.spec import image_name_for
-
-COMMIT_CHARACTERS = 12
+from blacktree.services.core.telling import telling
+from blacktree.services.image.names import references_for
 
 
 class TagStep:
@@ -24,24 +21,6 @@ class TagStep:
                 step=self.name,
             )
         references = references_for(build)
-        title = f"tag {references[0]}"
-        async with build.publishing():
-            await build.sink.step_started(self.name, title)
-            began = trio.current_time()
-            ok = False
-            try:
-                await build.provider.tag(build.built.id, references)
-                build.image = Image(reference=references[0], id=build.built.id, references=references)
-                ok = True
-            finally:
-                # The end of the step is told even if the engine refuses; the sink is quick or gone.
-                with trio.move_on_after(2, shield=True):
-                    seconds = trio.current_time() - began
-                    await build.sink.step_finished(self.name, title, cached=False, seconds=seconds, ok=ok)
-
-
-def references_for(build: Build) -> list[str]:
-    """`image:tag` for each tag; without tags the short commit, and without a commit the job's id."""
-    image = build.spec.image or image_name_for(build.spec.repository)
-    tags = list(build.spec.tags) or [build.commit[:COMMIT_CHARACTERS] if build.commit else build.job_id]
-    return [f"{image}:{tag}" for tag in tags]
+        async with build.publishing(), telling(build.sink, self.name, f"tag {references[0]}"):
+            await build.provider.tag(build.built.id, references)
+            build.image = Image(reference=references[0], id=build.built.id, references=references)

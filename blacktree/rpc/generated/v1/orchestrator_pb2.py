@@ -27,7 +27,7 @@ from blacktree.rpc.generated.v1 import replica_pb2 as blacktree_dot_v1_dot_repli
 from blacktree.rpc.generated.v1 import worker_pb2 as blacktree_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62lacktree/v1/orchestrator.proto\x12\x0c\x62lacktree.v1\x1a\x16\x62lacktree/v1/job.proto\x1a\x1a\x62lacktree/v1/replica.proto\x1a\x19\x62lacktree/v1/worker.proto\"\xf5\x02\n\x0fRegisterRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06secret\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x0c\n\x04pool\x18\x07 \x01(\t\x12\x39\n\x06labels\x18\x08 \x03(\x0b\x32).blacktree.v1.RegisterRequest.LabelsEntry\x12\x10\n\x08platform\x18\t \x01(\t\x12*\n\x06status\x18\n \x01(\x0b\x32\x1a.blacktree.v1.WorkerStatus\x12*\n\x07running\x18\x0b \x03(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x14\n\x0c\x63\x61pabilities\x18\x0c \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x07Verdict\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x12\n\nnext_batch\x18\x02 \x01(\x03\x12\x0c\n\x04stop\x18\x03 \x01(\t\x12\x17\n\x0fpublish_seconds\x18\x04 \x01(\x01\"o\n\rRegisterReply\x12\x0f\n\x07\x66\x61rm_id\x18\x01 \x01(\t\x12\x15\n\rlease_seconds\x18\x02 \x01(\x01\x12\'\n\x08verdicts\x18\x03 \x03(\x0b\x32\x15.blacktree.v1.Verdict\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\"\x86\x01\n\x05\x42\x61tch\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12%\n\x07records\x18\x02 \x03(\x0b\x32\x14.blacktree.v1.Record\x12\x13\n\x06\x63ommit\x18\x03 \x01(\tH\x00\x88\x01\x01\x12&\n\x07outcome\x18\x04 \x01(\x0b\x32\x15.blacktree.v1.OutcomeB\t\n\x07_commit\"o\n\rAttemptReport\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12$\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x13.blacktree.v1.Batch\x12\x0f\n\x07publish\x18\x03 \x01(\x08\"\x92\x01\n\rReportRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x1a.blacktree.v1.WorkerStatus\x12-\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x1b.blacktree.v1.AttemptReport\"T\n\x0bReportReply\x12\r\n\x05known\x18\x01 \x01(\x08\x12\'\n\x08verdicts\x18\x02 \x03(\x0b\x32\x15.blacktree.v1.Verdict\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\"6\n\x0cLeaveRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\"\x0c\n\nLeaveReply2\xb6\x02\n\x13OrchestratorService\x12\x46\n\x08Register\x12\x1d.blacktree.v1.RegisterRequest\x1a\x1b.blacktree.v1.RegisterReply\x12@\n\x06Report\x12\x1b.blacktree.v1.ReportRequest\x1a\x19.blacktree.v1.ReportReply\x12=\n\x05Leave\x12\x1a.blacktree.v1.LeaveRequest\x1a\x18.blacktree.v1.LeaveReply\x12V\n\x0eReportReplicas\x12\".blacktree.v1.ReplicaReportRequest\x1a .blacktree.v1.ReplicaReportReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62lacktree/v1/orchestrator.proto\x12\x0c\x62lacktree.v1\x1a\x16\x62lacktree/v1/job.proto\x1a\x1a\x62lacktree/v1/replica.proto\x1a\x19\x62lacktree/v1/worker.proto\"\xf5\x02\n\x0fRegisterRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06secret\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\x03\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x0c\n\x04pool\x18\x07 \x01(\t\x12\x39\n\x06labels\x18\x08 \x03(\x0b\x32).blacktree.v1.RegisterRequest.LabelsEntry\x12\x10\n\x08platform\x18\t \x01(\t\x12*\n\x06status\x18\n \x01(\x0b\x32\x1a.blacktree.v1.WorkerStatus\x12*\n\x07running\x18\x0b \x03(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x14\n\x0c\x63\x61pabilities\x18\x0c \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x7f\n\x07Verdict\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x12\n\nnext_batch\x18\x02 \x01(\x03\x12\x0c\n\x04stop\x18\x03 \x01(\t\x12\x17\n\x0fpublish_seconds\x18\x04 \x01(\x01\x12\x10\n\x08withheld\x18\x05 \x03(\t\"o\n\rRegisterReply\x12\x0f\n\x07\x66\x61rm_id\x18\x01 \x01(\t\x12\x15\n\rlease_seconds\x18\x02 \x01(\x01\x12\'\n\x08verdicts\x18\x03 \x03(\x0b\x32\x15.blacktree.v1.Verdict\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\"\x86\x01\n\x05\x42\x61tch\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12%\n\x07records\x18\x02 \x03(\x0b\x32\x14.blacktree.v1.Record\x12\x13\n\x06\x63ommit\x18\x03 \x01(\tH\x00\x88\x01\x01\x12&\n\x07outcome\x18\x04 \x01(\x0b\x32\x15.blacktree.v1.OutcomeB\t\n\x07_commit\"\x83\x01\n\rAttemptReport\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12$\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x13.blacktree.v1.Batch\x12\x0f\n\x07publish\x18\x03 \x01(\x08\x12\x12\n\nreferences\x18\x04 \x03(\t\"\x92\x01\n\rReportRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x1a.blacktree.v1.WorkerStatus\x12-\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x1b.blacktree.v1.AttemptReport\"T\n\x0bReportReply\x12\r\n\x05known\x18\x01 \x01(\x08\x12\'\n\x08verdicts\x18\x02 \x03(\x0b\x32\x15.blacktree.v1.Verdict\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\"6\n\x0cLeaveRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\"\x0c\n\nLeaveReply2\xb6\x02\n\x13OrchestratorService\x12\x46\n\x08Register\x12\x1d.blacktree.v1.RegisterRequest\x1a\x1b.blacktree.v1.RegisterReply\x12@\n\x06Report\x12\x1b.blacktree.v1.ReportRequest\x1a\x19.blacktree.v1.ReportReply\x12=\n\x05Leave\x12\x1a.blacktree.v1.LeaveRequest\x1a\x18.blacktree.v1.LeaveReply\x12V\n\x0eReportReplicas\x12\".blacktree.v1.ReplicaReportRequest\x1a .blacktree.v1.ReplicaReportReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_start=457
   _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_end=502
   _globals['_VERDICT']._serialized_start=504
-  _globals['_VERDICT']._serialized_end=613
-  _globals['_REGISTERREPLY']._serialized_start=615
-  _globals['_REGISTERREPLY']._serialized_end=726
-  _globals['_BATCH']._serialized_start=729
-  _globals['_BATCH']._serialized_end=863
-  _globals['_ATTEMPTREPORT']._serialized_start=865
-  _globals['_ATTEMPTREPORT']._serialized_end=976
-  _globals['_REPORTREQUEST']._serialized_start=979
-  _globals['_REPORTREQUEST']._serialized_end=1125
-  _globals['_REPORTREPLY']._serialized_start=1127
-  _globals['_REPORTREPLY']._serialized_end=1211
-  _globals['_LEAVEREQUEST']._serialized_start=1213
-  _globals['_LEAVEREQUEST']._serialized_end=1267
-  _globals['_LEAVEREPLY']._serialized_start=1269
-  _globals['_LEAVEREPLY']._serialized_end=1281
-  _globals['_ORCHESTRATORSERVICE']._serialized_start=1284
-  _globals['_ORCHESTRATORSERVICE']._serialized_end=1594
+  _globals['_VERDICT']._serialized_end=631
+  _globals['_REGISTERREPLY']._serialized_start=633
+  _globals['_REGISTERREPLY']._serialized_end=744
+  _globals['_BATCH']._serialized_start=747
+  _globals['_BATCH']._serialized_end=881
+  _globals['_ATTEMPTREPORT']._serialized_start=884
+  _globals['_ATTEMPTREPORT']._serialized_end=1015
+  _globals['_REPORTREQUEST']._serialized_start=1018
+  _globals['_REPORTREQUEST']._serialized_end=1164
+  _globals['_REPORTREPLY']._serialized_start=1166
+  _globals['_REPORTREPLY']._serialized_end=1250
+  _globals['_LEAVEREQUEST']._serialized_start=1252
+  _globals['_LEAVEREQUEST']._serialized_end=1306
+  _globals['_LEAVEREPLY']._serialized_start=1308
+  _globals['_LEAVEREPLY']._serialized_end=1320
+  _globals['_ORCHESTRATORSERVICE']._serialized_start=1323
+  _globals['_ORCHESTRATORSERVICE']._serialized_end=1633
 # @@protoc_insertion_point(module_scope)

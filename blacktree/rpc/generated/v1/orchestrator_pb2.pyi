@@ -45,16 +45,18 @@ class RegisterRequest(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., secret: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., pool: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., platform: _Optional[str] = ..., status: _Optional[_Union[_worker_pb2.WorkerStatus, _Mapping]] = ..., running: _Optional[_Iterable[_Union[_job_pb2.AttemptName, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("name", "next_batch", "stop", "publish_seconds")
+    __slots__ = ("name", "next_batch", "stop", "publish_seconds", "withheld")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NEXT_BATCH_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     name: _job_pb2.AttemptName
     next_batch: int
     stop: str
     publish_seconds: float
-    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., next_batch: _Optional[int] = ..., stop: _Optional[str] = ..., publish_seconds: _Optional[float] = ...) -> None: ...
+    withheld: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., next_batch: _Optional[int] = ..., stop: _Optional[str] = ..., publish_seconds: _Optional[float] = ..., withheld: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RegisterReply(_message.Message):
     __slots__ = ("farm_id", "lease_seconds", "verdicts", "drain")
@@ -81,14 +83,16 @@ class Batch(_message.Message):
     def __init__(self, number: _Optional[int] = ..., records: _Optional[_Iterable[_Union[_job_pb2.Record, _Mapping]]] = ..., commit: _Optional[str] = ..., outcome: _Optional[_Union[_job_pb2.Outcome, _Mapping]] = ...) -> None: ...
 
 class AttemptReport(_message.Message):
-    __slots__ = ("name", "batches", "publish")
+    __slots__ = ("name", "batches", "publish", "references")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     name: _job_pb2.AttemptName
     batches: _containers.RepeatedCompositeFieldContainer[Batch]
     publish: bool
-    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., batches: _Optional[_Iterable[_Union[Batch, _Mapping]]] = ..., publish: _Optional[bool] = ...) -> None: ...
+    references: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., batches: _Optional[_Iterable[_Union[Batch, _Mapping]]] = ..., publish: _Optional[bool] = ..., references: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("worker_id", "incarnation", "status", "attempts")
