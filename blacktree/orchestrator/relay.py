@@ -144,7 +144,15 @@ class Relay:
         else:
             size = await self._store.text_size(job.id)
             tail = await self._store.read_text(job.id, max(0, size - TAIL_BYTES), TAIL_BYTES)
-        return result_body(job, tail.decode("utf-8", "replace"))
+        return result_body(job, tail_text(tail))
+
+
+def tail_text(tail: bytes) -> str:
+    """The end of a log that was cut anywhere: from its first whole character on."""
+    start = 0
+    while start < min(3, len(tail)) and tail[start] & 0xC0 == 0x80:
+        start += 1
+    return tail[start:].decode("utf-8", "replace")
 
 
 def result_body(job: Job, tail: str) -> bytes:

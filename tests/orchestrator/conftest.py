@@ -1,6 +1,6 @@
 """`house`: a real orchestrator with real gRPC, an embedded broker, and toy workers on unix sockets."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +11,11 @@ import msgspec
 import pytest
 import trio
 
+from blacktree.cipher import Key
 from blacktree.concurrency.island import open_island
 from blacktree.config import Config, OrchestratorConfig, QueueConfig
 from blacktree.job import Job, JobState
+from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.daemon import serve
 from blacktree.spec import JobSpec
@@ -94,7 +96,8 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
 
 
 @asynccontextmanager
-async def open_house(directory: Path, **settings: Any) -> AsyncIterator[House]:
+async def open_house(directory: Path, *, keys: Sequence[Key] = (), **settings: Any) -> AsyncIterator[House]:
+    """An orchestrator; `keys`: those of its secrets."""
     controls: list[Control] = []
 
     def doors(control: Control) -> list[Any]:
@@ -105,7 +108,8 @@ async def open_house(directory: Path, **settings: Any) -> AsyncIterator[House]:
     config = a_config(directory, **settings)
 
     async def run(*, task_status: trio.TaskStatus[str]) -> None:
-        await serve(config, doors=doors, signals=False, stop=stop, task_status=task_status)
+        place = KeyPlace(what="a test", fixed=tuple(keys))
+        await serve(config, doors=doors, signals=False, stop=stop, key_place=lambda _: place, task_status=task_status)
         ended.set()
 
     # The toy workers' own gRPC lands on an island of its own, outside the house.
