@@ -16,7 +16,6 @@ from blacktree.concurrency.island import open_island
 from blacktree.concurrency.notify import notify, reloading
 from blacktree.concurrency.stopping import stopping
 from blacktree.config import Config
-from blacktree.job import Job
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.chronicle import Chronicle
@@ -24,6 +23,7 @@ from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.condition import Condition, figures
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.desk import Desk
+from blacktree.orchestrator.enclosure import enclosed
 from blacktree.orchestrator.held import Book
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.jobs import Jobs
@@ -186,7 +186,7 @@ class House:
             translate=Translator(config.queue).submission,
             parcels=Parcels(
                 self.tokens,
-                self._secrets_for,
+                lambda job: enclosed(job, self.vault, self.secrets),
                 self.publications.cache_for,
                 allow_local_sources=settings.allow_local_sources,
             ),
@@ -322,9 +322,6 @@ class House:
     async def _forgotten(self) -> None:
         await self.publications.forget()
         await self.journal.count()
-
-    def _secrets_for(self, job: Job) -> dict[str, bytes]:
-        return self.secrets.some(job.spec.secrets)
 
     def figures(self) -> dict[str, Any]:
         """See `Control.figures`."""

@@ -1,9 +1,10 @@
 """What a worker is handed of a job: the spec and what goes with it, and whether that fits in one message."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from blacktree.job import Failure, Job
 from blacktree.orchestrator.clonetokens import CloneTokens, Unusable
+from blacktree.orchestrator.enclosure import Enclosed
 from blacktree.orchestrator.held import Held
 from blacktree.rpc.codec import assignment_to_wire
 from blacktree.rpc.peer import MAX_MESSAGE_BYTES, Assignment
@@ -18,13 +19,13 @@ class Parcels:
     def __init__(
         self,
         tokens: CloneTokens,
-        secrets_for: Callable[[Job], Mapping[str, bytes]],
+        enclosed: Callable[[Job], Awaitable[Enclosed]],
         cache_for: Callable[[Job], Awaitable[list[str]]],
         *,
         allow_local_sources: bool,
     ) -> None:
         self._tokens = tokens
-        self._secrets_for = secrets_for
+        self._enclosed = enclosed
         self._cache_for = cache_for
         self._allow_local_sources = allow_local_sources
 
@@ -35,22 +36,24 @@ class Parcels:
             clone_token = await self._tokens.of(job)
         except Unusable as error:
             return Failure(code=error.code, message=error.message, advice=error.advice)
+        enclosed = await self._enclosed(job)
         assignment = Assignment(
             name=held.name,
             spec=job.spec,
             commit=job.commit,
             allow_local_sources=self._allow_local_sources,
-            secrets=dict(self._secrets_for(job)),
+            secrets=enclosed.secrets,
+            logins=enclosed.logins,
             clone_token=clone_token,
             trusted=job.origin is None or job.origin.trusted,
             cache_from=await self._cache_for(job),
         )
-        return unsendable(assignment) or assignment
+        return enclosed.failure or unsendable(assignment) or assignment
 
 
 def unsendable(assignment: Assignment) -> Failure | None:
     """Why this can never be handed to a worker, if so. A spec alone always fits."""
-    if not assignment.secrets:
+    if not assignment.secrets and not assignment.logins:
         return None
     size = assignment_to_wire(assignment).ByteSize()
     if size + FRAME_BYTES <= MAX_MESSAGE_BYTES:
@@ -58,7 +61,8 @@ def unsendable(assignment: Assignment) -> Failure | None:
     secrets = sum(map(len, assignment.secrets.values()))
     return Failure(
         code="assignment_too_large",
-        message=f"the job and its {len(assignment.secrets)} secrets ({secrets} bytes) make a message of {size} bytes,"
+        message=f"the job, its {len(assignment.secrets)} secrets ({secrets} bytes) and"
+        f" {len(assignment.logins)} registry logins make a message of {size} bytes,"
         f" the limit is {MAX_MESSAGE_BYTES}",
         advice="name fewer or smaller secrets, or put them into the workers' own `worker.secrets_directory`",
     )

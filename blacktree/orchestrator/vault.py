@@ -100,6 +100,14 @@ class Vault:
             return None
         return self._opened(found)
 
+    def knows(self, name: str, *, kind: SecretKind) -> bool:
+        """Whether there is one by this name, for whomever."""
+        return _path(kind, checked_name(kind, name)) in self._sealed
+
+    def names(self, kind: SecretKind) -> list[str]:
+        """The names of this kind, sorted."""
+        return sorted(each.name for each in self._sealed.values() if each.kind is kind)
+
     def _opened(self, sealed: Sealed) -> bytes:
         try:
             return self._keyring.values.unseal(sealed.body, sealed.about)

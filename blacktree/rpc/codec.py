@@ -31,6 +31,7 @@ from blacktree.rpc.peer import (
     WorkerStatus,
 )
 from blacktree.rpc.records import outcome_from_wire, outcome_to_wire, record_from_wire, record_to_wire
+from blacktree.rpc.replica_codec import logins_from_wire, logins_to_wire
 from blacktree.spec import JobSpec, checked
 from blacktree.strict import decode_json
 
@@ -66,6 +67,7 @@ def assignment_to_wire(assignment: Assignment) -> worker_pb2.Assignment:
         clone_token=assignment.clone_token,
         untrusted=not assignment.trusted,
         cache_from=assignment.cache_from,
+        logins=logins_to_wire(assignment.logins),
     )
 
 
@@ -80,6 +82,7 @@ def assignment_from_wire(wire: worker_pb2.Assignment) -> Assignment:
         clone_token=text(wire.clone_token, "clone_token"),
         trusted=not wire.untrusted,
         cache_from=[text(each, "cache_from", MAX_NAME) for each in few(wire.cache_from, "cache_from", MAX_NAMES)],
+        logins=logins_from_wire(wire.logins),
     )
 
 

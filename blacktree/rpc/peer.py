@@ -15,7 +15,7 @@ import msgspec
 
 from blacktree.event import Record
 from blacktree.job import Outcome
-from blacktree.rpc.replica import ReplicaAck, ReplicaAnswer, ReplicaOrders, ReplicaReport
+from blacktree.rpc.replica import RegistryLogin, ReplicaAck, ReplicaAnswer, ReplicaOrders, ReplicaReport
 from blacktree.spec import JobSpec
 
 PROTOCOL_VERSION = 1
@@ -38,7 +38,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """A job handed to a worker. `commit` is set when an earlier attempt resolved the ref.
 
     `clone_token`: came with the job, for its own repository and no other. Never printed.
-    `trusted` false: no push, no shared cache (see `job.Origin`). `cache_from`: what this image was last published as.
+    `trusted` false: no push, no shared cache, none of the worker's own secrets and logins (see `job.Origin`).
+    `cache_from`: what this image was last published as.
+    `logins` are the farm's, by registry host (Docker Hub is `docker.io`). They and `secrets` stay in memory.
     """
 
     name: AttemptName
@@ -49,6 +51,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     clone_token: str = ""
     trusted: bool = True
     cache_from: list[str] = []
+    logins: dict[str, RegistryLogin] = {}
 
     def __repr__(self) -> str:
         return f"Assignment({self.name!r})"

@@ -4,7 +4,7 @@ The replicas of one version share almost everything: on the wire that travels on
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -85,30 +85,38 @@ def _plan_to_wire(order: ReplicaOrder) -> replica_pb2.ReplicaPlan:
         image=order.image,
         pull=order.pull,
         run_json=_encode_run(order.run),
-        logins={
-            host: replica_pb2.RegistryLogin(username=login.username, password=login.password)
-            for host, login in order.logins.items()
-        },
+        logins=logins_to_wire(order.logins),
         secrets=order.secrets,
     )
 
 
+def logins_to_wire(logins: Mapping[str, RegistryLogin]) -> dict[str, replica_pb2.RegistryLogin]:
+    return {
+        host: replica_pb2.RegistryLogin(username=login.username, password=login.password)
+        for host, login in logins.items()
+    }
+
+
+def logins_from_wire(wire: Mapping[str, replica_pb2.RegistryLogin]) -> dict[str, RegistryLogin]:
+    logins = {host: wire[host] for host in few(list(wire), "logins", MAX_LOGINS)}
+    return {
+        given(host, "logins"): RegistryLogin(
+            username=text(login.username, "login.username", 4096),
+            password=text(login.password, "login.password", 64 << 10),
+        )
+        for host, login in logins.items()
+    }
+
+
 def _plan_from_wire(wire: replica_pb2.ReplicaPlan) -> ReplicaOrder:
     """As an order of nobody's."""
-    logins = {host: wire.logins[host] for host in few(list(wire.logins), "logins", MAX_LOGINS)}
     return ReplicaOrder(
         name=ReplicaName(deployment="a", version=1, index=0),
         generation=0,
         image=given(wire.image, "image", 1024),
         pull=wire.pull,
         run=check_run(decode_json(wire.run_json, RunSpec, where="run"), "run"),
-        logins={
-            given(host, "logins"): RegistryLogin(
-                username=text(login.username, "login.username", 4096),
-                password=text(login.password, "login.password", 64 << 10),
-            )
-            for host, login in logins.items()
-        },
+        logins=logins_from_wire(wire.logins),
         secrets={
             _secret_name(name): _secret(wire.secrets[name]) for name in few(list(wire.secrets), "secrets", MAX_SECRETS)
         },

@@ -13,12 +13,13 @@ from blacktree.config import WorkerConfig
 from blacktree.errors import BlacktreeError, EngineLost
 from blacktree.job import Failure, Image, Outcome
 from blacktree.providers.base import Provider, Unproven
-from blacktree.providers.docker import logins
+from blacktree.providers.docker.logins import reader
 from blacktree.rpc.peer import Assignment
 from blacktree.secretfiles import SecretDirectory
 from blacktree.services.core.context import Build
 from blacktree.services.core.masking import Masker
 from blacktree.services.core.workspace import open_workspace
+from blacktree.worker import logins
 from blacktree.worker.attempt import Attempt
 from blacktree.worker.identity import Identity
 from blacktree.worker.report import AttemptSink
@@ -52,7 +53,7 @@ class Pipeline:
         self._identity = identity
         self._roster = roster
         self._standing = standing
-        self._login = logins.reader(os.environ)
+        self._login = reader(os.environ)
 
     async def run(self, attempt: Attempt) -> None:
         """Build it and leave the outcome in its outbox. Raises nothing: this is the edge of one job."""
@@ -135,8 +136,8 @@ class Pipeline:
     async def _prepare(self, attempt: Attempt, sink: AttemptSink, workspace: Path) -> Build:
         assignment = attempt.assignment
         secrets = await self._secrets(assignment)
-        if secrets or assignment.clone_token:
-            masker = Masker([*secrets.values(), *([assignment.clone_token.encode()] if assignment.clone_token else [])])
+        if hidden := [*secrets.values(), *logins.to_hide(assignment)]:
+            masker = Masker(hidden)
             sink.hide(masker)
             if masker.ignored:
                 await sink.notice("secret_too_short", f"{masker.ignored} secrets are too short to be masked in the log")
@@ -156,13 +157,13 @@ class Pipeline:
             cache_from=assignment.cache_from,
             secrets=secrets,
             clone_token=assignment.clone_token,
-            login=self._login,
+            login=logins.login_for(assignment, self._login),
         )
 
     async def _secrets(self, assignment: Assignment) -> Mapping[str, bytes]:
         """What came with the job, and from this worker's own store what did not."""
         missing = [name for name in assignment.spec.secrets if name not in assignment.secrets]
-        if not missing:
+        if not missing or not assignment.trusted:
             return assignment.secrets
         store = SecretDirectory(self._config.secrets_directory)
         return assignment.secrets | await in_thread(lambda: store.read(missing))

@@ -14,7 +14,6 @@ from tests.bench.figure import Failed, Figure, percentile, table
 from tests.parts.engine import answers, can_start_engines
 from tests.parts.rabbit import require_rabbitmq
 
-
 pytestmark = pytest.mark.timeout(150)
 
 

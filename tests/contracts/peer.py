@@ -63,6 +63,7 @@ def an_assignment(number: int = 1) -> Assignment:
         allow_local_sources=True,
         secrets={"npm": b"\x00\xff secret"},
         clone_token="token of the clone",
+        logins={"registry.example:5000": RegistryLogin(username="ü", password="a password")},
     )
 
 

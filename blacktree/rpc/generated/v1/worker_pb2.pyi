@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Assignment(_message.Message):
-    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "clone_token", "untrusted", "cache_from")
+    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "logins", "clone_token", "untrusted", "cache_from")
     class SecretsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -17,11 +17,19 @@ class Assignment(_message.Message):
         key: str
         value: bytes
         def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class LoginsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _replica_pb2.RegistryLogin
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_replica_pb2.RegistryLogin, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     ALLOW_LOCAL_SOURCES_FIELD_NUMBER: _ClassVar[int]
     SECRETS_FIELD_NUMBER: _ClassVar[int]
+    LOGINS_FIELD_NUMBER: _ClassVar[int]
     CLONE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     UNTRUSTED_FIELD_NUMBER: _ClassVar[int]
     CACHE_FROM_FIELD_NUMBER: _ClassVar[int]
@@ -30,10 +38,11 @@ class Assignment(_message.Message):
     commit: str
     allow_local_sources: bool
     secrets: _containers.ScalarMap[str, bytes]
+    logins: _containers.MessageMap[str, _replica_pb2.RegistryLogin]
     clone_token: str
     untrusted: bool
     cache_from: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., clone_token: _Optional[str] = ..., untrusted: _Optional[bool] = ..., cache_from: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., logins: _Optional[_Mapping[str, _replica_pb2.RegistryLogin]] = ..., clone_token: _Optional[str] = ..., untrusted: _Optional[bool] = ..., cache_from: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunJobRequest(_message.Message):
     __slots__ = ("assignments",)
