@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from blacktree.errors import BadRequest
+from blacktree.source import Source, source_from
 from blacktree.spec import PoolName
 from blacktree.strict import convert, nearest
 
@@ -53,10 +54,12 @@ class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 class DoorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[door]`: limits on whatever arrives from outside."""
 
+    public_url: str = ""
     allowed_hosts: list[str] = []
     allowed_origins: list[str] = []
     maximum_connections: Count = 4096
     maximum_body_bytes: Count = 1 << 20
+    maximum_webhook_bytes: Count = 8 << 20
     maximum_frame_bytes: Count = 1 << 20
     maximum_watches: Count = 64
     head_seconds: Positive = 10.0
@@ -115,6 +118,14 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     prefetch: Annotated[int, Meta(ge=1, le=1000)] = 32
 
 
+class WebhooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[webhooks]`: what forges report, and how long it is remembered."""
+
+    settle_seconds: Annotated[float, Meta(ge=0, le=600)] = 3.0
+    remember_days: Annotated[float, Meta(ge=3, le=365)] = 7.0
+    maximum_remembered: Annotated[int, Meta(ge=100, le=1_000_000)] = 20_000
+
+
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[log]`: what the daemons say of themselves, on stderr."""
 
@@ -129,10 +140,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     door: DoorConfig = DoorConfig()
     worker: WorkerConfig = WorkerConfig()
     queue: QueueConfig = QueueConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     log: LogConfig = LogConfig()
+    sources: dict[str, Source] = {}
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
+NAMED = ("sources",)
+"""Sections of named tables, such as `[sources.app]`; from the file alone."""
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    field.name: field.type for field in msgspec.structs.fields(Config) if field.name not in NAMED
+}
 
 Origins = dict[tuple[str, str], str]
 
@@ -157,7 +174,7 @@ def load(
     environ = os.environ if environ is None else environ
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     origins: Origins = {}
-    _read_file(path, values, origins)
+    sources = _read_file(path, values, origins)
     _read_original_variables(environ, values, origins)
     _read_environment(environ, values, origins)
     for (section, key), value in (flags or {}).items():
@@ -166,7 +183,7 @@ def load(
             origins[section, key] = "flag"
     if not values["worker"].get("id"):
         values["worker"]["id"] = _host_id()
-    config = convert(values, Config, where="config", lenient=True)
+    config = msgspec.structs.replace(convert(values, Config, where="config", lenient=True), sources=sources)
     for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
             origins.setdefault((section, field.name), "default")
@@ -178,9 +195,11 @@ def _host_id() -> str:
     return name[:64] if name and name[0].isalnum() else "worker"
 
 
-def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Origins) -> None:
+def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Origins) -> dict[str, Source]:
+    """Fills in the plain sections; answers the sources, which are tables by name."""
+    sources: dict[str, Source] = {}
     if path is None:
-        return
+        return sources
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -188,12 +207,32 @@ def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Ori
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _invalid(f"{path} is not valid TOML: {error}") from None
     for section, keys in content.items():
-        if section not in SECTIONS or not isinstance(keys, dict):
-            raise _unknown(f"section [{section}] in {path}", section, list(SECTIONS))
+        if section not in (*SECTIONS, *NAMED) or not isinstance(keys, dict):
+            raise _unknown(f"section [{section}] in {path}", section, [*SECTIONS, *NAMED])
+        if section == "sources":
+            for name, table in keys.items():
+                sources[name] = _source(name, table, path)
+                origins[section, name] = f"file {path}"
+            continue
         for key, value in keys.items():
             _known(section, key, f"key `{key}` in section [{section}] of {path}")
             values[section][key] = value
             origins[section, key] = f"file {path}"
+    return sources
+
+
+def _source(name: str, table: Any, path: str) -> Source:
+    where = f"sources.{name}"
+    if not isinstance(table, dict):
+        raise _invalid(f"{where} in {path} is no table; write it as [{where}]")
+    if "name" in table:
+        raise _unknown(f"key `name` in section [{where}] of {path}", "name", [])
+    try:
+        return source_from({**table, "name": name}, where)
+    except BadRequest as error:
+        raise BadRequest(
+            f"{path}: {error.message}", path=error.path, code="invalid_config", advice=error.advice
+        ) from None
 
 
 def _read_environment(environ: Mapping[str, str], values: dict[str, dict[str, Any]], origins: Origins) -> None:

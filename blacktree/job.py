@@ -104,7 +104,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a job came from, when that was no person: a declared source and what happened there.
 
     `trusted` false (a pull request from a fork): no secrets, no push, no deployment, no shared cache.
-    `supersedes`: jobs with the same text of the same source make way for a newer one.
+    `allowed`: which of these its source allows all the same. `supersedes`: jobs with the same text of the same source
+    make way for a newer one.
     """
 
     source: str
@@ -115,6 +116,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     commit: str = ""
     delivery: str = ""
     trusted: bool = True
+    allowed: list[str] = []
     supersedes: str = ""
 
 

@@ -11,6 +11,7 @@ WORDS = {
     "spec": 0,
     "runspec": 0,
     "job": 0,
+    "source": 0,
     "event": 0,
     "config": 0,
     "log": 0,

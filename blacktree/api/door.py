@@ -5,13 +5,14 @@ import binascii
 import errno
 import re
 from functools import partial
+from urllib.parse import urlsplit
 
 import h11
 import structlog
 import trio
 
 from blacktree.api.auth import Auth, is_loopback
-from blacktree.api.exchange import Conversation
+from blacktree.api.exchange import Budget, Conversation
 from blacktree.api.farmfeed import FarmFeed
 from blacktree.api.frame import Frames
 from blacktree.api.gate import plain_headers, unauthorized
@@ -24,6 +25,7 @@ from blacktree.errors import BadRequest, BlacktreeError, NotAllowed, Unavailable
 from blacktree.orchestrator.control import Control
 
 SOCKET_PATH = b"/ws"
+UNPROVEN_BODIES = 4  # of the largest size; smaller ones the more
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^:\s\[\]]*)):(?P<port>\d{1,5})\Z")
 
@@ -45,11 +47,14 @@ class Door:
         self._control = control
         self._config = config
         self.auth = Auth(
-            token, allowed_hosts=[*config.allowed_hosts, self._host], allowed_origins=config.allowed_origins
+            token,
+            allowed_hosts=[*config.allowed_hosts, self._host, *public_host(config.public_url)],
+            allowed_origins=config.allowed_origins,
         )
         self.tally = Tally()
         self._frames = Frames()
         self._feed = FarmFeed(control)
+        self._budget = Budget(UNPROVEN_BODIES * config.maximum_webhook_bytes)
         self._app = make_app(control, self.auth, config, self.tally)
         self.addresses: list[str] = []
 
@@ -68,6 +73,8 @@ class Door:
         self.addresses = [_shown(listener.socket.getsockname()) for listener in listeners]
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(trio.serve_listeners, self._connection, listeners))
+            for listener in listeners:
+                self._control.sources.door_at(listener.socket.getsockname()[1])
             task_status.started(self.addresses)
 
     async def _listen(self) -> list[trio.SocketListener]:
@@ -116,7 +123,7 @@ class Door:
             await trio.aclose_forcefully(stream)
 
     async def _talk(self, wire: Wire) -> None:
-        conversation = Conversation(wire, self._app, self._config)
+        conversation = Conversation(wire, self._app, self._config, self._budget)
         first = True
         while (request := await conversation.next_request(first=first)) is not None:
             if _wants_websocket(request):
@@ -164,6 +171,18 @@ def _check_handshake(headers: dict[str, str]) -> None:
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", code="malformed")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise BadRequest("an upgrade has no body", code="malformed")
+
+
+def public_host(url: str) -> list[str]:
+    """The name in `door.public_url`, if there is one. Raises `BadRequest` for what is no address."""
+    if not url:
+        return []
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+        raise BadRequest(
+            f"door.public_url: {url!r} is no http or https address", path="door.public_url", code="invalid_config"
+        )
+    return [parts.hostname]
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -17,13 +17,14 @@ import trio
 from blacktree.api.faults import problem, unexpected
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
-from blacktree.errors import BadRequest, BlacktreeError, TooLarge
+from blacktree.errors import BadRequest, BlacktreeError, TooLarge, Unavailable
 
 MAXIMUM_HEAD_BYTES = 32 * 1024
 IDLE_SECONDS = 60.0
 HALF_CLOSED_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
-_LINGER_BYTES = 16 << 20
+_LINGER_BYTES = 32 << 20  # what GitHub may send is 25 MB: its refusal must arrive
+WEBHOOKS_PATH = b"/api/v1/webhooks/"
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -37,13 +38,31 @@ class Gone(OSError):
     """The client left in the middle; Starlette knows an OSError from `send` as that."""
 
 
+class Budget:
+    """How many bytes of requests may lie in memory at once that nobody has vouched for yet."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, size: int) -> None:
+        """Raises `Unavailable` if there is no room."""
+        if size > self._left:
+            raise Unavailable("too many large requests at once", code="too_many_requests")
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """They are gone."""
+        self._left += size
+
+
 class Conversation:
     """Request after request on one wire, until either side has enough."""
 
-    def __init__(self, wire: Wire, app: Application, config: DoorConfig) -> None:
+    def __init__(self, wire: Wire, app: Application, config: DoorConfig, budget: Budget) -> None:
         self._wire = wire
         self._app = app
         self._config = config
+        self._budget = budget
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAXIMUM_HEAD_BYTES)
 
     async def next_request(self, *, first: bool) -> h11.Request | None:
@@ -110,7 +129,7 @@ class Conversation:
 
     async def answer(self, request: h11.Request) -> bool:
         """Let the application answer; True if the connection can be used again."""
-        exchange = _Exchange(self._wire, self._http, request, self._config)
+        exchange = _Exchange(self._wire, self._http, request, self._config, self._budget)
         try:
             await exchange.run(self._app)
         except Gone:
@@ -129,12 +148,19 @@ class Conversation:
 class _Exchange:
     """One request and its answer, as ASGI sees them."""
 
-    def __init__(self, wire: Wire, http: h11.Connection, request: h11.Request, config: DoorConfig) -> None:
+    def __init__(
+        self, wire: Wire, http: h11.Connection, request: h11.Request, config: DoorConfig, budget: Budget
+    ) -> None:
+        # Whoever sends a webhook is known by its signature only, and that is over the whole body.
+        webhook = request.target.startswith(WEBHOOKS_PATH)
+        self._most = config.maximum_webhook_bytes if webhook else config.maximum_body_bytes
+        self._budget = budget if webhook else None
         self._wire = wire
         self._http = http
         self._request = request
         self._config = config
         self._received = 0
+        self._taken = 0
         self._body_done = trio.Event()
         self._body_told = False
         self._gone = trio.Event()
@@ -159,6 +185,13 @@ class _Exchange:
             "state": {},
         }
         self._end_empty_body()
+        try:
+            await self._serve(app, scope)
+        finally:
+            if self._budget is not None:
+                self._budget.give_back(self._taken)
+
+    async def _serve(self, app: Application, scope: dict[str, Any]) -> None:
         lost = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
@@ -211,11 +244,14 @@ class _Exchange:
                 raise Gone("the client left") from None
         elif isinstance(event, h11.Data):
             self._received += len(event.data)
-            if self._received > self._config.maximum_body_bytes:
+            if self._received > self._most:
                 raise TooLarge(
-                    f"the request's body has more than {self._config.maximum_body_bytes} bytes",
+                    f"the request's body has more than {self._most} bytes",
                     advice="put what is large into the repository",
                 )
+            if self._budget is not None:
+                self._budget.take(len(event.data))
+                self._taken += len(event.data)
             return bytes(event.data)
         elif isinstance(event, h11.EndOfMessage):
             self._body_done.set()

@@ -42,6 +42,8 @@ _BY_CODE = {
     "malformed": (INVALID_PARAMS, 400),
     "bad_query": (INVALID_PARAMS, 400),
     "unauthorized": (NOT_ALLOWED, 401),
+    "signature_missing": (NOT_ALLOWED, 401),
+    "signature_wrong": (NOT_ALLOWED, 401),
     "too_slow": (INVALID_PARAMS, 408),
     "bad_media_type": (INVALID_PARAMS, 415),
     "length_required": (INVALID_PARAMS, 411),

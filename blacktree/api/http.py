@@ -13,14 +13,17 @@ from starlette.routing import Route
 from blacktree.api import messages, pages
 from blacktree.api.answers import json_answer, page, refusal
 from blacktree.api.auth import SESSION_SECONDS, Actor, Auth, cookie_name
+from blacktree.api.body import read_body
 from blacktree.api.exchange import Application
 from blacktree.api.farmfeed import wait_for_farm_events
 from blacktree.api.faults import unexpected
 from blacktree.api.gate import Gate
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.query import asked, asked_range, last_of, number, state_named
+from blacktree.api.sources import source_routes
+from blacktree.api.webhooks import webhook_routes
 from blacktree.config import DoorConfig
-from blacktree.errors import BadRequest, BlacktreeError, NotFound, TooLarge
+from blacktree.errors import BadRequest, BlacktreeError, NotFound
 from blacktree.orchestrator.control import Control
 from blacktree.spec import MAX_SPEC_BYTES, parse_spec
 from blacktree.strict import decode_json
@@ -66,6 +69,8 @@ class _Routes:
             Route(f"{api}/workers", self.workers, methods=["GET"]),
             Route(f"{api}/workers/{{id}}/drain", self.drain, methods=["POST"]),
             Route(f"{api}/events", self.farm_events, methods=["GET"]),
+            *source_routes(self._control, self._config),
+            *webhook_routes(self._control, self._config),
         ]
 
     async def home(self, request: Request) -> Response:
@@ -183,23 +188,8 @@ class _Routes:
         return json_answer(messages.farm_events_json(events, from_seq))
 
     async def _body(self, request: Request, kinds: tuple[str, ...], *, required: bool = False) -> bytes:
-        headers = request.headers
-        if required and "content-length" not in headers and "transfer-encoding" not in headers:
-            raise BadRequest("the request has no length", code="length_required")
-        length = headers.get("content-length", "0")
         limit = min(self._config.maximum_body_bytes, MAX_SPEC_BYTES)
-        if not length.isdigit() or int(length[:20]) > limit:
-            raise TooLarge(
-                f"the body has {length[:20]} bytes, the limit is {limit}",
-                advice="put what is large into the repository",
-            )
-        if headers.get("content-encoding", "identity") != "identity":
-            raise BadRequest("encoded bodies are not understood", code="bad_media_type")
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        body = await request.body()
-        if kind and kind not in kinds and (body or required):
-            raise BadRequest(f"expected {kinds[0]}, not {kind[:100]}", code="bad_media_type")
-        return body
+        return await read_body(request, kinds, limit, required=required)
 
 
 class _Text:

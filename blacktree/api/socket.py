@@ -15,6 +15,7 @@ from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
+from blacktree.api.sources import source_methods
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest, BlacktreeError, NotFound, Unavailable
@@ -62,6 +63,7 @@ class Session:
             "farm.info": self._info,
             "worker.list": self._workers,
             "worker.drain": self._drain,
+            **source_methods(control, actor.name),
         }
 
     async def run(self, wire: Wire) -> None:

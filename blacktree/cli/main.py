@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("logs", "Print what happened to the farm itself."),
     "workers": ("workers", "List the workers."),
     "drain": ("workers", "Let a worker finish what it has and take nothing more."),
+    "source": ("sources", "Declare repositories whose webhooks are built."),
     "doctor": ("doctor", "Check every part that a build needs."),
     "config": ("config", "Show the effective configuration and where it comes from."),
     "systemd": ("systemd", "Print a hardened systemd unit."),

@@ -94,6 +94,10 @@ class Client:
         """Let a worker take nothing more, or again. Raises `NotFound`."""
         return await self._job("worker.drain", {"id": worker_id, "drain": not undo})
 
+    async def call(self, method: str, params: Mapping[str, Any], *, repeat: bool = True) -> dict[str, Any]:
+        """Any method of the server. `repeat`: ask again when the connection is lost before the answer came."""
+        return await self._job(method, params, repeat=repeat)
+
     async def server_info(self) -> dict[str, Any]:
         """`{"version", "status", "reasons"}`."""
         return await self._job("farm.info", {})

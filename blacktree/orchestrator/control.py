@@ -9,6 +9,7 @@ import msgspec
 
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
+from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.spec import JobSpec
 
@@ -90,6 +91,16 @@ class Control(Protocol):
     @property
     def secrets(self) -> SecretControl:
         """The secret store."""
+        ...
+
+    @property
+    def sources(self) -> SourceControl:
+        """Declared sources."""
+        ...
+
+    @property
+    def hooks(self) -> HookControl:
+        """Webhooks."""
         ...
 
     async def submit(self, spec: JobSpec, *, key: str | None = None, actor: str = "") -> tuple[JobView, bool]:

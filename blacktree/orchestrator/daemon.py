@@ -22,9 +22,12 @@ from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.condition import Condition, figures
 from blacktree.orchestrator.control import Control
+from blacktree.orchestrator.deliveries import Deliveries
 from blacktree.orchestrator.desk import Desk
 from blacktree.orchestrator.enclosure import enclosed
+from blacktree.orchestrator.groups import Groups
 from blacktree.orchestrator.held import Book
+from blacktree.orchestrator.hooks import Hooks
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.jobs import Jobs
 from blacktree.orchestrator.journal import Journal
@@ -38,6 +41,8 @@ from blacktree.orchestrator.reconcile import Delays, Reconciler
 from blacktree.orchestrator.registration import RegistrationDesk
 from blacktree.orchestrator.relay import Relay
 from blacktree.orchestrator.retention import Retention
+from blacktree.orchestrator.sources import Sources, own_places
+from blacktree.orchestrator.statuses import Statuses
 from blacktree.orchestrator.vault import Vault
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.client import connect_worker
@@ -200,6 +205,31 @@ class House:
             prefetch=config.queue.prefetch,
             maximum_pools=settings.maximum_pools,
         )
+        self.sources = Sources(
+            store, self.chronicle, config.sources, own_places(config.door.public_url, settings.listen)
+        )
+        self.groups = Groups()
+        self.statuses = Statuses(
+            store,
+            self.sources,
+            self.vault,
+            self.chronicle,
+            public_url=config.door.public_url,
+            first_seconds=settings.retry_first_seconds,
+            limit_seconds=settings.retry_limit_seconds,
+        )
+        self.hooks = Hooks(
+            store,
+            self.sources,
+            Deliveries(store, days=config.webhooks.remember_days, most=config.webhooks.maximum_remembered),
+            self.groups,
+            self.vault,
+            lambda spec, origin, not_before: self.desk.submit_from(spec, origin, not_before),
+            self.statuses,
+            self.chronicle,
+            rules,
+            settle_seconds=config.webhooks.settle_seconds,
+        )
         self.condition = Condition(store, self.broker, self.journal)
         self.desk = Desk(
             store,
@@ -214,6 +244,8 @@ class House:
             readiness=self.condition.readiness,
             figures=self.figures,
             secrets=self.vault,
+            sources=self.sources,
+            hooks=self.hooks,
         )
         self.registration = RegistrationDesk(
             store,
@@ -233,6 +265,8 @@ class House:
             self.tokens.on_commit,
             self.delays.on_commit,
             self.journal.on_commit,
+            self.groups.on_commit,
+            self.statuses.on_commit,
         ):
             store.listen(listener)
 
@@ -251,6 +285,8 @@ class House:
         settings = self.config.orchestrator
         await self.journal.count()
         await self.vault.load()
+        await self.sources.load()
+        await self.groups.load(self.store)
         await self.reconciler.start()
         await self.tokens.start()
         adopted = self.book.enter(await self.store.unfinished())
@@ -270,6 +306,8 @@ class House:
             for held in adopted:
                 if held.unproven:
                     self.losses.unproven(held)
+            await services.start(self.statuses.run)
+            await services.start(self.hooks.run)
             await services.start(self.retention.run)
             for door in doors(self.desk):
                 await services.start(door.run)
@@ -325,7 +363,7 @@ class House:
 
     def figures(self) -> dict[str, Any]:
         """See `Control.figures`."""
-        return figures(
+        return self.hooks.figures() | figures(
             book=self.book,
             jobs=self.jobs,
             journal=self.journal,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,17 +12,19 @@ from blacktree.broker.base import Broker
 from blacktree.clock import new_id, now, rfc3339
 from blacktree.errors import BadRequest, Conflict, Unavailable
 from blacktree.event import FarmEvent, Record, StateChanged
-from blacktree.job import Job, JobState
+from blacktree.job import Job, JobState, Origin
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.census import ordinal
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.control import Found, JobView, QueueView, Readiness, Slice, WorkerView
+from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.journal import Journal, Reader, stored
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.ticket import Submission
 from blacktree.orchestrator.workers import Workers, view
+from blacktree.source import restricted
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Store
 
@@ -46,6 +49,8 @@ class Desk:
         readiness: Callable[[], Readiness],
         figures: Callable[[], dict[str, Any]],
         secrets: SecretControl,
+        sources: SourceControl,
+        hooks: HookControl,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -59,6 +64,8 @@ class Desk:
         self.readiness = readiness
         self.figures = figures
         self.secrets = secrets
+        self.sources = sources
+        self.hooks = hooks
 
     # Submitting
 
@@ -74,6 +81,10 @@ class Desk:
             spec = msgspec.structs.replace(spec, idempotency_key=key)
         job, new = await self._create(spec, id=new_id())
         return await self._view(job), new
+
+    async def submit_from(self, spec: JobSpec, origin: Origin, not_before: datetime | None = None) -> tuple[Job, bool]:
+        """A job that a declared source asks for; True if it is new. Its ticket waits for `not_before`, if given."""
+        return await self._create(spec, id=new_id(), origin=origin, not_before=not_before)
 
     async def accept(self, submission: Submission, ticket: bool) -> Job:
         """A job that came straight from the queue; unless it needs a `ticket`, its message stands for the first one."""
@@ -95,7 +106,7 @@ class Desk:
                 f"job {job_id} is {old.state}", code="not_ended", advice="wait for its end, or cancel it first"
             )
         spec = msgspec.structs.replace(old.spec, idempotency_key=None)
-        job, _ = await self._create(spec, id=new_id(), commit=old.commit, retry_of=old.id)
+        job, _ = await self._create(spec, id=new_id(), commit=old.commit, retry_of=old.id, origin=old.origin)
         return await self._view(job)
 
     async def _create(
@@ -106,6 +117,8 @@ class Desk:
         ticket: bool = True,
         commit: str | None = None,
         retry_of: str | None = None,
+        origin: Origin | None = None,
+        not_before: datetime | None = None,
     ) -> tuple[Job, bool]:
         if (state := self.readiness().state) in ("draining", "starting"):
             raise Unavailable(f"the farm is {state}", code=state, advice="submit again in a moment")
@@ -118,11 +131,20 @@ class Desk:
             )
         time = now()
         job = Job(
-            id=id, state=JobState.QUEUED, spec=spec, created_at=time, queued_at=time, commit=commit, retry_of=retry_of
+            id=id,
+            state=JobState.QUEUED,
+            # Whoever made the spec: what came from a fork gets no more than its source allows.
+            spec=restricted(spec, origin),
+            created_at=time,
+            queued_at=time,
+            commit=commit,
+            retry_of=retry_of,
+            origin=origin,
+            not_before=not_before,
         )
         records: list[Record] = [StateChanged(time, 0, "", JobState.QUEUED)]
         told = moves.announce(job, records, self._rules)
-        if ticket:
+        if ticket and not_before is None:
             told.append(moves.ticket(job))
         done = await self._store.create(job, records, told)
         self._intake.ensure(spec.pool)

@@ -16,9 +16,11 @@ from blacktree.errors import Conflict, NotFound, Unavailable
 from blacktree.event import FarmEvent, Lines, Record, StateChanged
 from blacktree.job import Job, JobState, move
 from blacktree.keyfile import KeyPlace
+from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import Follow, Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.journal import Journal, stored
 from blacktree.orchestrator.keyring import Keyring
+from blacktree.orchestrator.sources import Sources
 from blacktree.orchestrator.vault import Vault
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide, Decision
@@ -37,6 +39,7 @@ class Little:
         self.store.listen(self.journal.on_commit)
         self.keyring = Keyring(KeyPlace(what="a test", fixed=(new_key(),)))
         self.secrets = Vault(self.store, self.keyring)
+        self.sources = Sources(self.store, Chronicle(self.store), {}, set())
         self.state = Readiness(state="ready", reasons=[])
         self.slow_cancel = False
         self.canceling = False

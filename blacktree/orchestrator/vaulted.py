@@ -1,0 +1,15 @@
+"""What webhooks and statuses need of the vault."""
+
+from typing import Protocol
+
+from blacktree.secret import SecretKind
+
+
+class Vaulted(Protocol):
+    """`orchestrator.vault.Vault`, as far as its values are read by name."""
+
+    async def value(
+        self, name: str, *, kind: SecretKind, source: str | None = None, repository: str | None = None
+    ) -> bytes | None:
+        """The value, or None if there is none that this source may use."""
+        ...
