@@ -105,6 +105,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     push_stall_seconds: Positive = 300.0
     shutdown_grace_seconds: Annotated[float, Meta(ge=0)] = 10.0
     sweep_interval_seconds: Positive = 600.0
+    volume_roots: tuple[str, ...] = ()
 
 
 class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,6 +22,7 @@ from blacktree.providers import open_provider
 from blacktree.providers.base import Provider, ProviderSettings
 from blacktree.rpc.client import connect_orchestrator
 from blacktree.rpc.peer import PROTOCOL_VERSION, Assignment, OrchestratorSide, Registration
+from blacktree.rpc.replica import CAPABILITY as REPLICAS
 from blacktree.rpc.server import serve_worker
 from blacktree.rpc.tls import Tls, require_tls
 from blacktree.worker.attempt import Attempt
@@ -35,6 +36,7 @@ from blacktree.worker.link import Link
 from blacktree.worker.outbox import Outbox
 from blacktree.worker.pipeline import PROOF_SECONDS, Pipeline
 from blacktree.worker.roster import Roster
+from blacktree.worker.running import find_running
 from blacktree.worker.spool import Spool, SpoolBudget
 from blacktree.worker.standing import Standing
 from blacktree.worker.steps import MakeStep, find_steps
@@ -121,6 +123,7 @@ class Daemon:
         self.link = Link(
             side, identity, self.roster, self.standing, self.lease, self.bell, self.guard, self._registration
         )
+        self.running = find_running(config, identity, provider, side, self.lease)
         self.housekeeping = Housekeeping(config, provider, identity, self.roster, self.standing, self.bell.ring)
 
     def leave(self) -> None:
@@ -157,7 +160,11 @@ class Daemon:
                         self._attempt,
                         self.link.keep,
                         self.link.admission,
+                        self.running.replicas if self.running else None,
                     )
+                    if self.running:
+                        # First of all: their fronts must be open again as soon as can be.
+                        await links.start(self.running.run)
                     serving = partial(serve_worker, intake, self._config.listen, join_token=token, tls=tls)
                     self._address = await links.start(serving, name="rpc")
                     notify("READY=1")
@@ -249,6 +256,7 @@ class Daemon:
             platform=_platform(),
             status=self.standing.status(),
             running=[each.name for each in self.roster.held.values() if each.why != "fenced"],
+            capabilities=[REPLICAS] if self.running else [],
         )
 
     @contextmanager

@@ -18,6 +18,7 @@ from blacktree.rpc.replica import ReplicaAck, ReplicaOrders
 from blacktree.worker.attempt import Attempt
 from blacktree.worker.identity import Identity
 from blacktree.worker.pipeline import Pipeline
+from blacktree.worker.replicas import Replicas
 from blacktree.worker.roster import Roster
 from blacktree.worker.standing import Standing
 
@@ -37,6 +38,7 @@ class Intake:
         make: Callable[[Assignment], Attempt],
         changed: Callable[[], None],
         admission: Callable[[], Awaitable[None]],
+        replicas: Replicas | None = None,
     ) -> None:
         self._identity = identity
         self._roster = roster
@@ -46,6 +48,7 @@ class Intake:
         self._make = make
         self._changed = changed
         self._admission = admission
+        self._replicas = replicas
 
     async def run_jobs(self, assignments: Sequence[Assignment]) -> list[Answer]:
         await trio.lowlevel.checkpoint()
@@ -68,7 +71,10 @@ class Intake:
         )
 
     async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
-        raise NotAllowed("this worker runs no replicas", code="no_replicas")
+        await trio.lowlevel.checkpoint()
+        if self._replicas is None:
+            raise NotAllowed("this worker runs no replicas: its provider keeps no containers", code="no_replicas")
+        return await self._replicas.apply(orders)
 
     def _run(self, assignment: Assignment) -> Answer:
         name = assignment.name

@@ -7,6 +7,8 @@ from hashlib import sha256
 OWNER = "dev.blacktree.owner"
 JOB = "dev.blacktree.job"
 ATTEMPT = "dev.blacktree.attempt"
+# The owner of a replica. Not `OWNER`: what bears that belongs to a build, and goes when the build is over.
+REPLICAS = "dev.blacktree.replicas"
 
 _MARK = re.compile(r"blacktree\.(?P<owner>[0-9a-f]{16})\.(?P<job>[A-Za-z0-9_-]+)\.(?P<attempt>\d+)\Z")
 

@@ -25,6 +25,7 @@ from blacktree.providers.base import (
 from blacktree.providers.docker.address import engine_address
 from blacktree.providers.docker.build import BuildKitBuild
 from blacktree.providers.docker.classic import ClassicBuild
+from blacktree.providers.docker.containers import DockerContainers
 from blacktree.providers.docker.engine import Engine, Traits
 from blacktree.providers.docker.faults import refused
 from blacktree.providers.docker.housekeeping import Housekeeping
@@ -53,6 +54,7 @@ class DockerProvider:
     def __init__(self, settings: ProviderSettings, engine: Engine) -> None:
         self._owner = settings.owner
         self._engine = engine
+        self.containers = DockerContainers(engine, settings.owner)
         self._ledger = Ledger(settings.state_directory)
         self._house = Housekeeping(engine, settings.owner)
         self._running: dict[str, tuple[str, BuildKitBuild]] = {}

@@ -1,0 +1,503 @@
+"""One replica: one task that keeps one container running, until it is told to end it.
+
+Cancelling the task (the worker ends) leaves the container as it is: the next process of this worker adopts it.
+"""
+
+import random
+import secrets as tokens
+from collections.abc import Callable
+
+import msgspec
+import structlog
+import trio
+
+from blacktree.clock import now
+from blacktree.concurrency.threads import in_thread
+from blacktree.errors import BlacktreeError, EngineLost, NotFound, StepFailed
+from blacktree.providers.base import Login
+from blacktree.providers.containers import Container, ContainerRequest, Containers, Mount, registry_host
+from blacktree.rpc.replica import Phase, ReplicaName, ReplicaOrder, ReplicaState
+from blacktree.runspec import RunSpec, Volume
+from blacktree.worker import replica_machine as machine
+from blacktree.worker.front import Traffic
+from blacktree.worker.probe import Unasked, check_ports, probe
+from blacktree.worker.replica_logs import LogBook
+from blacktree.worker.replica_machine import RUNNING_SECONDS, Ended, Progress
+from blacktree.worker.replica_secrets import SecretFiles
+
+log = structlog.get_logger()
+
+REPLICA = "dev.blacktree.replica"
+GENERATION = "dev.blacktree.replica.generation"
+RUN = "dev.blacktree.replica.run"
+NUMBER = "dev.blacktree.replica.number"
+FARM = "dev.blacktree.farm"
+
+START_PROBE_SECONDS = 0.25
+ENGINE_AGAIN_SECONDS = 0.5
+# A pull that takes longer than this is stuck.
+PULL_SECONDS = 1800.0
+# For the last lines of a container that has ended, when nobody takes what came before them.
+LAST_WORDS_SECONDS = 3.0
+REMOVE_SECONDS = 30.0
+
+
+def name_of(container: Container) -> tuple[ReplicaName, int] | None:
+    """Which replica and generation a container is; None if its labels do not say."""
+    try:
+        deployment, version, index = container.labels[REPLICA].split("/")
+        name = ReplicaName(deployment=deployment, version=int(version), index=int(index))
+        return name, int(container.labels[GENERATION])
+    except (KeyError, ValueError):
+        return None
+
+
+class _Following:
+    """A task that reads a container's output."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.scope = trio.CancelScope()
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all replicas of a worker share."""
+
+    containers: Containers
+    traffic: Traffic
+    secrets: SecretFiles
+    mount: Callable[[Volume], Mount]
+    farm: Callable[[], str]
+
+
+class Replica:
+    """`run` it in a nursery; `end` it for good; read `state` at any time. `changed` is called whenever that did."""
+
+    def __init__(
+        self,
+        order: ReplicaOrder,
+        around: Surroundings,
+        book: LogBook,
+        changed: Callable[[], None],
+        *,
+        fresh: bool,
+        adopted: Container | None = None,
+        failed: ReplicaState | None = None,
+    ) -> None:
+        self.order = order
+        self.book = book
+        self.done = trio.Event()
+        self.routed = False
+        self.trouble = ""
+        self._around = around
+        self._changed = changed
+        self._containers = around.containers
+        self._fresh = trio.Event()
+        self._adopted = adopted
+        self._progress = Progress()
+        self._since = now()
+        self._container: Container | None = None
+        self._old: list[str] = []
+        self._runs: set[str] = set()
+        self._number = 0
+        self._last: Ended | None = None
+        self._life = trio.CancelScope()
+        self._ending: tuple[str, str] | None = None
+        self._followed: dict[str, _Following] = {}
+        self._hurry = False
+        if adopted is not None:
+            self._number = int(adopted.labels.get(NUMBER, "1"))
+            self._runs.add(adopted.labels.get(RUN, ""))
+            self._progress = Progress(restarts=max(0, self._number - 1))
+        if failed is not None:
+            self._progress = Progress(phase="failed", restarts=failed.restarts, code=failed.code, reason=failed.reason)
+            self._since = failed.since
+            self._last = Ended(
+                code=failed.code, reason=failed.reason, exit_code=failed.exit_code, oom_killed=failed.oom_killed
+            )
+            self.book.last_lines.extend(failed.last_lines)
+        self.update(order, fresh=fresh)
+
+    @property
+    def name(self) -> ReplicaName:
+        return self.order.name
+
+    @property
+    def key(self) -> tuple[ReplicaName, int]:
+        """The name and the generation."""
+        return self.order.name, self.order.generation
+
+    @property
+    def runs(self) -> set[str]:
+        """The marks of all containers that are, or may be about to be, this replica's."""
+        return self._runs
+
+    @property
+    def phase(self) -> Phase:
+        return self._progress.phase
+
+    @property
+    def ports(self) -> dict[int, tuple[str, int]]:
+        """Where its ports are reached while it is healthy, by the container's ports."""
+        return self._container.ports if self.phase == "healthy" and self._container is not None else {}
+
+    def update(self, order: ReplicaOrder, *, fresh: bool) -> None:
+        """New orders for the same generation: only `serve`, logins and secrets can differ. `fresh` ones bear them."""
+        self.order = order
+        if fresh and not self._fresh.is_set():
+            self._fresh.set()
+            if order.secrets:
+                self.book.mask(order.secrets.values())
+
+    def end(self, code: str = "", reason: str = "", *, at_once: bool = False) -> None:
+        """Drain, stop, remove; `done` is set afterwards. `at_once`: without drain and grace."""
+        self._hurry = self._hurry or at_once
+        if self._ending is None:
+            self._ending = (code, reason)
+            self._life.cancel()
+
+    @property
+    def ending(self) -> bool:
+        return self._ending is not None
+
+    def state(self) -> ReplicaState:
+        """As the orchestrator is told."""
+        progress, last, container = self._progress, self._last, self._container
+        ports = [port.container for port in self.order.run.ports]
+        places = [container.ports[port] for port in ports if port in container.ports] if container else []
+        reason = progress.reason or self.trouble
+        code = progress.code or ("port_taken" if self.trouble else "")
+        return ReplicaState(
+            name=self.name,
+            generation=self.order.generation,
+            state=progress.phase,
+            since=self._since,
+            serving=self.routed and progress.phase == "healthy",
+            container=container.id if container else "",
+            exit_code=last.exit_code if last else None,
+            oom_killed=last.oom_killed if last else False,
+            restarts=progress.restarts,
+            code=code[:64],
+            reason=self.book.mask_text(reason)[:2000],
+            last_lines=list(self.book.last_lines) if last is not None else [],
+            address=f"{places[0][0]}:{places[0][1]}" if places else "",
+        )
+
+    async def run(self) -> None:
+        """Keep it running; return once it was ended and nothing is left of it."""
+        try:
+            async with trio.open_nursery() as followers:
+                with self._life:
+                    await self._live(followers)
+                await self._end()
+                followers.cancel_scope.cancel()
+        finally:
+            self.done.set()
+            self._changed()
+
+    def _move(self, progress: Progress) -> None:
+        before = self._progress
+        self._progress = progress
+        if progress.phase != before.phase:
+            self._since = now()
+            log.info("replica", name=repr(self.name), state=progress.phase, code=progress.code, reason=progress.reason)
+        if (progress.phase, progress.reason) != (before.phase, before.reason):
+            self._changed()
+
+    async def _live(self, followers: trio.Nursery) -> None:
+        while True:
+            if self._progress.phase == "failed":
+                await trio.sleep_forever()
+            if self._progress.phase == "backing_off":
+                await trio.sleep_until(self._progress.next_at)
+            self._last = end = await self._try(followers)
+            self._move(machine.ended(self._progress, trio.current_time(), self.order.run.restart, end, random.random()))
+            if self.phase == "failed":
+                # Nothing runs now; its last lines are told with it.
+                self._changed()
+
+    async def _try(self, followers: trio.Nursery) -> Ended:
+        """One container, from its making to its end."""
+        try:
+            if self._adopted is not None:
+                container, self._adopted = self._adopted, None
+            else:
+                self._move(machine.pulling(self._progress))
+                container = await self._make()
+        except EngineLost as error:
+            return Ended(code="engine_lost", reason=str(error), free=True)
+        except StepFailed as error:
+            return Ended(code=error.code, reason=str(error), fatal=not error.again)
+        except (BlacktreeError, OSError) as error:
+            return Ended(code=getattr(error, "code", "") or "start_failed", reason=str(error))
+        self._container = container
+        self._move(machine.started(self._progress, trio.current_time()))
+        followed = self._followed[container.id] = _Following()
+        followers.start_soon(self._follow, container.id, self._number, followed)
+        try:
+            return await self._watch(container)
+        finally:
+            if self._ending is None:
+                self._container = None
+                self._old.append(container.id)
+
+    async def _make(self) -> Container:
+        """Everything up to a started container. What it replaces is removed once it is there."""
+        order, run = self.order, self.order.run
+        if order.pull and not await self._containers.has(order.image):
+            await self._known()
+            with trio.move_on_after(PULL_SECONDS) as pulling:
+                await self._pull(order)
+            if pulling.cancelled_caught:
+                raise StepFailed(
+                    f"pulling {order.image} took more than {PULL_SECONDS:g} s", code="pull_stuck", again=True
+                )
+        elif not await self._containers.has(order.image):
+            raise StepFailed(
+                f"image {order.image} is not on this worker's engine",
+                code="image_missing",
+                again=False,
+                advice="push the image, so that any worker can pull it",
+            )
+        mounts = await in_thread(lambda: [self._around.mount(volume) for volume in run.volumes])
+        mark = tokens.token_hex(8)
+        self._runs.add(mark)
+        if run.secrets:
+            await self._known()
+            if missing := sorted(set(run.secrets) - set(self.order.secrets)):
+                raise StepFailed(
+                    f"the deployment asks for secrets that did not come: {', '.join(missing)}",
+                    code="secret_missing",
+                    again=False,
+                    advice="add them to the secret store, then deploy again",
+                )
+            values = {name: self.order.secrets[name] for name in run.secrets}
+            mounts += await in_thread(lambda: self._around.secrets.write(mark, values))
+        self._number += 1
+        made = await self._containers.create(self._request(mark, run, mounts))
+        for old in self._old:
+            await self._remove(old)
+        self._old = [made]
+        await self._containers.start(made)
+        container = await self._containers.inspect(made)
+        if container is None:
+            raise NotFound(f"container {made[:12]} vanished")
+        self._old = []
+        return container
+
+    async def _known(self) -> None:
+        """Logins and secrets are not kept on disk: after a restart of the worker they are waited for."""
+        if not self._fresh.is_set():
+            self._move(msgspec.structs.replace(self._progress, reason="waits for the orchestrator: it has the secrets"))
+            await self._fresh.wait()
+
+    async def _pull(self, order: ReplicaOrder) -> None:
+        login = self.order.logins.get(registry_host(order.image))
+        await self._containers.pull(order.image, Login(login.username, login.password) if login else None)
+
+    def _request(self, mark: str, run: RunSpec, mounts: list[Mount]) -> ContainerRequest:
+        name = self.name
+        return ContainerRequest(
+            name=f"blacktree-{name.deployment}-{name.version}-{name.index}-{mark[:8]}",
+            image=self.order.image,
+            labels={
+                REPLICA: repr(name),
+                GENERATION: str(self.order.generation),
+                RUN: mark,
+                NUMBER: str(self._number),
+                FARM: self._around.farm(),
+            },
+            command=run.command,
+            env=run.env,
+            mounts=mounts,
+            ports=sorted({port.container for port in run.ports} | check_ports(run.health)),
+            memory_bytes=run.memory_bytes,
+            cpus=run.cpus,
+            pids=run.pids,
+        )
+
+    async def _watch(self, container: Container) -> Ended:
+        """Return why it ended, or has to: then it is ended."""
+        found: list[Ended] = []
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                found.append(await self._wait(container))
+                nursery.cancel_scope.cancel()
+
+            async def check() -> None:
+                found.append(await self._check(container))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait)
+            nursery.start_soon(check)
+        end = found[0]
+        if end.code == "unhealthy":
+            try:
+                await self._containers.stop(container.id, self.order.run.strategy.stop_seconds)
+                ended = await self._containers.inspect(container.id)
+            except BlacktreeError as error:
+                log.warning("an unhealthy replica was not stopped", name=repr(self.name), reason=str(error))
+                ended = None
+            if ended is not None:
+                end = msgspec.structs.replace(end, exit_code=ended.exit_code, oom_killed=ended.oom_killed)
+        await self._heard_out(container.id)
+        return end
+
+    async def _heard_out(self, container: str) -> None:
+        """It has ended: wait for its last lines, but not for ever. Nothing of it is read afterwards."""
+        following = self._followed.pop(container, None)
+        if following is None:
+            return
+        with trio.move_on_after(LAST_WORDS_SECONDS + 1):
+            await following.done.wait()
+        if not following.done.is_set():
+            following.scope.cancel()
+            self.book.finish()
+            self.book.notice("output_dropped", "the end of the output could not be read in time")
+            await following.done.wait()
+
+    async def _wait(self, container: Container) -> Ended:
+        lost = False
+        while True:
+            try:
+                ended = await self._containers.wait(container.id)
+            except EngineLost:
+                lost = not await self._runs_on(container)
+                continue
+            except NotFound:
+                return Ended(code="removed", reason="somebody removed its container")
+            except BlacktreeError as error:
+                log.warning("a replica cannot be watched", name=repr(self.name), reason=str(error))
+                await trio.sleep(ENGINE_AGAIN_SECONDS)
+                continue
+            end = machine.exit_end(ended.exit_code, ended.oom_killed, ended.error, self.order.run.memory_bytes)
+            if lost:
+                reason = f"the engine was restarted ({end.reason})"
+                return msgspec.structs.replace(end, code="engine_lost", reason=reason, free=True)
+            return end
+
+    async def _runs_on(self, container: Container) -> bool:
+        """The engine was away: wait until it answers, and say whether the container has lived through that."""
+        while True:
+            await trio.sleep(ENGINE_AGAIN_SECONDS)
+            try:
+                found = await self._containers.inspect(container.id)
+            except BlacktreeError:
+                continue
+            return found is not None and found.state == "running"
+
+    async def _check(self, container: Container) -> Ended:
+        health = self.order.run.health
+        if health.http is None and health.tcp is None and health.command is None:
+            await trio.sleep(RUNNING_SECONDS)
+            self._move(machine.checked(self._progress, trio.current_time(), health, ok=True)[0])
+            await trio.sleep_forever()
+        while True:
+            try:
+                why = await probe(health, container, self._containers)
+            except Unasked:
+                why = None
+            if why is not None:
+                progress, end = machine.checked(self._progress, trio.current_time(), health, ok=not why, why=why)
+                self._move(progress)
+                if end is not None:
+                    return end
+            healthy = self._progress.was_healthy
+            await trio.sleep(health.interval_seconds if healthy else min(health.interval_seconds, START_PROBE_SECONDS))
+
+    async def _follow(self, container: str, number: int, following: "_Following") -> None:
+        """Its output into the book, as fast as that is taken."""
+        try:
+            with following.scope:
+                await self._follow_on(container, number)
+        finally:
+            following.done.set()
+            self._changed()
+
+    async def _follow_on(self, container: str, number: int) -> None:
+        if self.order.run.secrets:
+            await self._fresh.wait()  # what must not show is not known before
+        self.book.begin(container, number)
+        try:
+            while True:
+                if self.book.full:
+                    with trio.move_on_after(LAST_WORDS_SECONDS if self._is_over(container) else float("inf")):
+                        await self.book.room()
+                try:
+                    if await self._read(container):
+                        break
+                except EngineLost:
+                    await trio.sleep(ENGINE_AGAIN_SECONDS)
+        except NotFound:
+            pass
+        except BlacktreeError as error:
+            log.warning("a replica's output is not read any more", name=repr(self.name), reason=str(error))
+            self.book.notice("output_dropped", f"the output cannot be read any more: {error}")
+        self.book.finish()
+
+    def _is_over(self, container: str) -> bool:
+        return self._container is None or self._container.id != container or self._ending is not None
+
+    async def _read(self, container: str) -> bool:
+        """Read until there is no more (True) or no more room."""
+        place = self.book.place
+        async with self._containers.logs(container, place.position if place else None) as reader:
+            first = True
+            while entries := await reader.next():
+                if first and reader.missed:
+                    self.book.missed()
+                first = False
+                if not self.book.full:
+                    self.book.feed(entries)
+                elif self._is_over(container):
+                    self.book.drop(entries)
+                else:
+                    return False
+                self._changed()
+        return True
+
+    async def _end(self) -> None:
+        """Out of the fronts, connections drained, container stopped, everything removed."""
+        code, reason = self._ending or ("", "")
+        strategy = self.order.run.strategy
+        self._move(msgspec.structs.replace(self._progress, phase="stopping", code=code, reason=reason))
+        container = self._container or self._adopted
+        names = [*self._old, *([container.id] if container else [])]
+        if container is not None and not self._hurry:
+            with trio.move_on_after(strategy.drain_seconds):
+                await self._around.traffic.none(self.key)
+        while True:
+            try:
+                if container is not None:
+                    await self._containers.stop(container.id, 0 if self._hurry else strategy.stop_seconds)
+                    if (ended := await self._containers.inspect(container.id)) is not None:
+                        end = machine.exit_end(
+                            ended.exit_code, ended.oom_killed, ended.error, self.order.run.memory_bytes
+                        )
+                        self._last = end
+                    await self._heard_out(container.id)
+                for name in names:
+                    await self._remove(name)
+                # What was being made when we were told may be there, too.
+                for each in await self._containers.listed():
+                    if each.labels.get(RUN) in self._runs:
+                        await self._remove(each.id)
+                break
+            except BlacktreeError as error:
+                log.warning("a replica cannot be stopped yet", name=repr(self.name), reason=str(error))
+                await trio.sleep(ENGINE_AGAIN_SECONDS)
+        await in_thread(self._remove_secrets)
+        self._container = None
+        self._move(msgspec.structs.replace(self._progress, phase="stopped"))
+
+    async def _remove(self, container: str) -> None:
+        with trio.move_on_after(REMOVE_SECONDS) as scope:
+            await self._containers.remove(container)
+        if scope.cancelled_caught:
+            raise EngineLost(f"the engine did not remove container {container[:12]} in {REMOVE_SECONDS:g} s")
+
+    def _remove_secrets(self) -> None:
+        for run in self._runs:
+            if run:
+                self._around.secrets.remove(run)

@@ -1,0 +1,276 @@
+"""All replicas of this worker: what was ordered becomes what runs.
+
+`apply` sets the goal, `run` goes there and stays there. Ending `run` leaves every container as it is: a worker that is
+restarted, or killed, adopts them by their labels, and its fronts come back.
+"""
+
+from functools import partial
+
+import structlog
+import trio
+
+from blacktree.concurrency.every import every
+from blacktree.concurrency.threads import in_thread
+from blacktree.errors import BlacktreeError, NotAllowed, StorageFailed
+from blacktree.providers.containers import Container, Containers
+from blacktree.rpc.replica import ReplicaAck, ReplicaName, ReplicaOrder, ReplicaOrders, ReplicaState
+from blacktree.worker.bell import Bell
+from blacktree.worker.front import Traffic
+from blacktree.worker.fronts import Candidate, Fronts, Key
+from blacktree.worker.lease import boottime
+from blacktree.worker.replica import RUN, Replica, Surroundings, name_of
+from blacktree.worker.replica_logs import LogBook
+from blacktree.worker.replica_machine import cut_off_at
+from blacktree.worker.replica_store import ReplicaStore
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 30.0
+ADOPT_AGAIN_SECONDS = 1.0
+LOOK_SECONDS = 0.25
+# For containers that nobody ordered: they are asked to end first, as all others.
+STRANGER_STOP_SECONDS = 10.0
+CUT_OFF = "cut_off"
+
+
+class Replicas:
+    """`apply`, `states` and `books` may be called once `run` has started."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        containers: Containers,
+        store: ReplicaStore,
+        surroundings: Surroundings,
+        bell: Bell,
+        traffic: Traffic,
+    ) -> None:
+        self._worker_id = worker_id
+        self._containers = containers
+        self._store = store
+        self._around = surroundings
+        self._bell = bell
+        self.fronts = Fronts(traffic)
+        self.revision = 0
+        self.contact = 0.0
+        self._wanted: dict[ReplicaName, ReplicaOrder] = {}
+        self._fresh = False
+        self._held: dict[ReplicaName, Replica] = {}
+        self._gone: dict[Key, ReplicaState] = {}
+        self._books: dict[Key, LogBook] = {}
+        self._failed: dict[Key, ReplicaState] = {}
+        self._cut: set[Key] = set()
+        self._adoptable: dict[Key, Container] = {}
+        self._nursery: trio.Nursery | None = None
+        self._adopted = trio.Event()
+        self._dirty = trio.Event()
+        self._writing = trio.Lock()
+
+    async def apply(self, orders: ReplicaOrders) -> ReplicaAck:
+        """See `rpc.peer.WorkerSide.apply_replicas`."""
+        if orders.worker_id != self._worker_id:
+            raise NotAllowed(f"these orders are for {orders.worker_id}, this is {self._worker_id}", code="wrong_worker")
+        async with self._writing:
+            if orders.revision < self.revision:
+                return ReplicaAck(revision=self.revision)
+            changed = orders.revision != self.revision
+            before, self._failed = (
+                self._failed,
+                {
+                    (order.name, order.generation): self._failed[order.name, order.generation]
+                    for order in orders.orders
+                    if (order.name, order.generation) in self._failed
+                },
+            )
+            if changed or before != self._failed:
+                await self._keep(orders)
+            self.revision, self._fresh = orders.revision, True
+            self._wanted = {order.name: order for order in orders.orders}
+            # Who sends orders is there, and wants these to run: what was cut off may begin anew.
+            self._cut.clear()
+            if not self.contact:
+                self.contact = boottime()
+        await self._adopted.wait()
+        self._converge()
+        self._bell.ring_urgently()
+        return ReplicaAck(revision=self.revision)
+
+    async def _keep(self, orders: ReplicaOrders) -> None:
+        try:
+            await in_thread(lambda: self._store.write(orders, list(self._failed.values())))
+        except OSError as error:
+            raise StorageFailed(f"the worker cannot keep its orders: {error.strerror}", code="state_unusable") from None
+
+    def states(self) -> list[ReplicaState]:
+        """How everything stands: what runs, and what has stopped and was not told yet."""
+        return [each.state() for each in self._held.values()] + list(self._gone.values())
+
+    def books(self) -> list[tuple[Key, LogBook]]:
+        """The output of all of them, also of those that are gone."""
+        return list(self._books.items())
+
+    def told(self, states: list[ReplicaState]) -> None:
+        """A report with these was answered: what has stopped need not be said again once its output is stored, too."""
+        for state in states:
+            key = state.name, state.generation
+            if self._gone.get(key) == state and not self._books[key].pending:
+                del self._gone[key]
+                self._books.pop(key).remove()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Adopt what runs, then keep what is ordered until cancelled. `started` once orders are taken."""
+        await in_thread(self._store.prepare)
+        kept = await in_thread(self._store.read)
+        self.revision = kept.revision
+        self._wanted = {order.name: order for order in kept.orders}
+        self._failed = {(state.name, state.generation): state for state in kept.failed}
+        self.contact = await in_thread(lambda: self._store.contact() or 0.0)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.fronts.run)
+            nursery.start_soon(self._lead, name="fronts")
+            task_status.started()
+            await self._adopt()
+            nursery.start_soon(self._watch_contact, name="failover")
+            nursery.start_soon(self._sweep, name="replica sweep")
+
+    async def _adopt(self) -> None:
+        """What a predecessor left: by their labels they are found again. An engine that is away is waited for."""
+        while True:
+            try:
+                found = await self._containers.listed()
+                break
+            except BlacktreeError as error:
+                log.warning("replicas cannot be looked for", reason=str(error))
+                await trio.sleep(ADOPT_AGAIN_SECONDS)
+        # Of two of one replica the one that runs counts; `_sweep` removes the other.
+        for container in sorted(found, key=lambda each: each.state == "running"):
+            named = name_of(container)
+            if named is not None and container.state != "created":
+                try:
+                    whole = await self._containers.inspect(container.id)
+                except BlacktreeError:
+                    whole = None
+                if whole is not None:
+                    self._adoptable[named] = whole
+        now = boottime()
+        for order in self._wanted.values():
+            if order.run.failover_seconds is not None and now >= self._cut_off_at(order):
+                self._cut.add((order.name, order.generation))
+        if self._adoptable:
+            log.info("replicas adopted", replicas=[repr(name) for name, _ in self._adoptable])
+        runs = {each.labels.get(RUN, "") for each in found}
+        await in_thread(lambda: self._around.secrets.keep(runs))
+        self._adopted.set()
+        self._converge()
+
+    def _converge(self) -> None:
+        """Start, replace and end what the orders say. No checkpoint: one step."""
+        for name, replica in self._held.items():
+            order = self._wanted.get(name)
+            if order is None:
+                replica.end("removed", "it is no longer wanted here")
+            elif order.generation > replica.order.generation:
+                replica.end("replaced", f"generation {order.generation} takes its place")
+            elif order.generation == replica.order.generation:
+                replica.update(order, fresh=self._fresh)
+        for name, order in self._wanted.items():
+            key = name, order.generation
+            if name not in self._held and key not in self._cut:
+                self._begin(order)
+        self.changed()
+
+    def _begin(self, order: ReplicaOrder) -> None:
+        assert self._nursery is not None
+        key = order.name, order.generation
+        book = self._books.get(key)
+        if book is None:
+            book = self._books[key] = LogBook(order.name, order.generation, self._store.book(*key))
+        self._gone.pop(key, None)
+        replica = Replica(
+            order,
+            self._around,
+            book,
+            self.changed,
+            fresh=self._fresh,
+            adopted=self._adoptable.pop(key, None),
+            failed=self._failed.get(key),
+        )
+        self._held[order.name] = replica
+        self._nursery.start_soon(self._run, replica, name=f"replica {order.name!r}")
+
+    async def _run(self, replica: Replica) -> None:
+        await replica.run()
+        # Only when it was ended, not when the worker ends.
+        del self._held[replica.name]
+        self._gone[replica.key] = replica.state()
+        self._failed.pop(replica.key, None)
+        self._converge()
+
+    def changed(self) -> None:
+        """Something may stand otherwise: the fronts and the orchestrator hear of it."""
+        self.fronts.lead(Candidate(each.order, each.ports) for each in self._held.values())
+        self._mark()
+        for replica in self._held.values():
+            key = replica.key
+            if replica.phase == "failed" and key not in self._failed:
+                self._failed[key] = replica.state()
+                self._dirty.set()
+        self._bell.ring()
+
+    def _mark(self) -> None:
+        for replica in self._held.values():
+            replica.routed = self.fronts.leads_to(replica.key)
+            replica.trouble = self.fronts.trouble(replica.name.deployment) if replica.order.serve else ""
+
+    async def _lead(self) -> None:
+        while True:
+            await self.fronts.changed()
+            self._mark()
+            self._bell.ring_urgently()
+
+    def _cut_off_at(self, order: ReplicaOrder) -> float:
+        return cut_off_at(self.contact, order.run.failover_seconds or 0.0)
+
+    async def _watch_contact(self) -> None:
+        """End what the orchestrator may soon start elsewhere, while it is out of our reach; keep what has failed."""
+        async for _ in every(LOOK_SECONDS):
+            now = boottime()
+            for replica in list(self._held.values()):
+                order = replica.order
+                if order.run.failover_seconds is None or replica.key in self._cut or now < self._cut_off_at(order):
+                    continue
+                self._cut.add(replica.key)
+                replica.end(CUT_OFF, f"no contact with the orchestrator for {now - self.contact:.0f} s", at_once=True)
+            if self._dirty.is_set():
+                self._dirty = trio.Event()
+                async with self._writing:
+                    orders = list(self._wanted.values())
+                    try:
+                        await self._keep(
+                            ReplicaOrders(worker_id=self._worker_id, revision=self.revision, orders=orders)
+                        )
+                    except StorageFailed as error:
+                        log.warning("failed replicas not kept", reason=str(error))
+
+    async def _sweep(self) -> None:
+        """Remove containers of ours that belong to nobody. Without any orders there is nothing to judge by."""
+        async for _ in every(SWEEP_SECONDS):
+            if not self.revision:
+                continue
+            try:
+                for container in await self._containers.listed():
+                    held = {mark for replica in self._held.values() for mark in replica.runs}
+                    if container.labels.get(RUN, "") in held:
+                        continue
+                    log.info("stray replica removed", container=container.id[:12], replica=name_of(container))
+                    if container.state == "running":
+                        await self._containers.stop(container.id, STRANGER_STOP_SECONDS)
+                    await self._containers.remove(container.id)
+                    await in_thread(partial(self._remove_secrets, container.labels.get(RUN, "")))
+            except BlacktreeError as error:
+                log.warning("stray replicas not removed", reason=str(error))
+
+    def _remove_secrets(self, mark: str) -> None:
+        if mark:
+            self._around.secrets.remove(mark)
