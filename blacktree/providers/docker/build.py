@@ -111,18 +111,19 @@ class BuildKitBuild:
             body=b"",
             headers=[("Content-Type", "application/x-tar")],
         ) as answer:
-            async for line in answer.lines():
-                if line.endswith(_EMPTY_TRACE):
-                    continue
-                message = parsed(line)
-                if message.get("id") == _TRACE:
-                    await self._trace(message.get("aux"))
-                elif message.get("id") == "moby.image.id":
-                    image = str((message.get("aux") or {}).get("ID", ""))
-                elif "error" in message or "errorDetail" in message:
-                    self.heard = True
-                    detail = message.get("errorDetail") or {}
-                    raise self._failure(str(detail.get("message") or message.get("error")), detail.get("code"))
+            async for lines in answer.lines():
+                for line in lines:
+                    if line.endswith(_EMPTY_TRACE):
+                        continue
+                    message = parsed(line)
+                    if message.get("id") == _TRACE:
+                        await self._trace(message.get("aux"))
+                    elif message.get("id") == "moby.image.id":
+                        image = str((message.get("aux") or {}).get("ID", ""))
+                    elif "error" in message or "errorDetail" in message:
+                        self.heard = True
+                        detail = message.get("errorDetail") or {}
+                        raise self._failure(str(detail.get("message") or message.get("error")), detail.get("code"))
         self.heard = True
         if not image:
             raise EngineLost("the engine ended the build without an image and without an error")

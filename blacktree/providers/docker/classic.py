@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -60,6 +61,8 @@ class ClassicBuild:
         self._cached = False
         self._begun = 0.0
         self._image = ""
+        self._printed: list[str] = []
+        self._printed_to = ""
 
     async def run(self) -> BuiltImage:
         """Build. Raises `StepFailed` or `EngineLost`; cancelled, the connection is closed, which ends the build."""
@@ -124,24 +127,42 @@ class ClassicBuild:
             answer = await stack.enter_async_context(
                 self._connector.open("POST", "/build", params, body=body, headers=headers, cord=self._cord)
             )
-            async for line in answer.lines():
-                message = parsed(line)
-                if "stream" in message:
-                    await self._said(str(message["stream"]))
-                elif "aux" in message:
-                    self._image = str((message["aux"] or {}).get("ID", "")) or self._image
-                elif "error" in message or "errorDetail" in message:
-                    self.heard = True
-                    detail = message.get("errorDetail") or {}
-                    text = str(detail.get("message") or message.get("error"))
-                    code = detail.get("code")
-                    raise failure(text, step=self._name, code=code if isinstance(code, int) and code > 0 else None)
-                elif "status" in message:
-                    await self._pulled(message)
+            async for lines in answer.lines():
+                try:
+                    for line in lines:
+                        await self._take(parsed(line))
+                finally:
+                    await self._pour()
         self.heard = True
         if not self._image:
             raise EngineLost("the engine ended the build without an image and without an error")
         return BuiltImage(self._image)
+
+    async def _take(self, message: Mapping[str, Any]) -> None:
+        if "stream" in message:
+            await self._said(str(message["stream"]))
+        elif "aux" in message:
+            self._image = str((message["aux"] or {}).get("ID", "")) or self._image
+        elif "error" in message or "errorDetail" in message:
+            self.heard = True
+            detail = message.get("errorDetail") or {}
+            text = str(detail.get("message") or message.get("error"))
+            code = detail.get("code")
+            raise failure(text, step=self._name, code=code if isinstance(code, int) and code > 0 else None)
+        elif "status" in message:
+            await self._pulled(message)
+
+    async def _print(self, stream: str, text: str) -> None:
+        """Output of the step that runs; what came together goes on together."""
+        if stream != self._printed_to:
+            await self._pour()
+            self._printed_to = stream
+        self._printed.append(text)
+
+    async def _pour(self) -> None:
+        if self._printed:
+            text, self._printed = "".join(self._printed), []
+            await self._sink.output(self._step, self._printed_to, text.encode("utf-8", "surrogatepass"))
 
     async def _said(self, text: str) -> None:
         found = _STEP.match(text)
@@ -158,26 +179,29 @@ class ClassicBuild:
             self._cached = True
         if not self._step or not text.strip("\n"):
             if text.strip():
+                await self._pour()
                 await self._sink.notice("engine", text.strip())
             elif self._step:
-                await self._sink.output(self._step, "stdout", text.encode())
+                await self._print("stdout", text)
             return
         stream = "stdout"
         if text.startswith(_RED) and text.endswith(_PLAIN):
             # How this builder tells stderr from stdout.
             stream, text = "stderr", text[len(_RED) : -len(_PLAIN)]
-        await self._sink.output(self._step, stream, text.encode("utf-8", "surrogatepass"))
+        await self._print(stream, text)
 
     async def _pulled(self, message: Mapping[str, object]) -> None:
         detail = message.get("progressDetail")
         if self._step and isinstance(detail, dict) and detail.get("total"):
+            await self._pour()
             await self._sink.progress(self._step, int(detail.get("current", 0)), int(detail["total"]), "bytes")
         elif self._step:
             name = f"{message['id']}: " if message.get("id") else ""
-            await self._sink.output(self._step, "stdout", f"{name}{message['status']}\n".encode())
+            await self._print("stdout", f"{name}{message['status']}\n")
 
     async def _finish(self, *, ok: bool) -> None:
         if self._step:
+            await self._pour()
             seconds = trio.current_time() - self._begun
             await self._sink.step_finished(self._step, self._name, cached=self._cached, seconds=seconds, ok=ok)
             self._step = ""

@@ -98,8 +98,9 @@ async def test_an_engine_that_goes_away_or_raves_is_lost(tmp_path: Path, answer:
             connector = await serve(tmp_path, nursery, handler)
             with pytest.raises(EngineLost):
                 async with connector.open("GET", "/x") as found:
-                    async for line in found.lines():
-                        parsed(line)
+                    async for lines in found.lines():
+                        for line in lines:
+                            parsed(line)
             nursery.cancel_scope.cancel()
 
 
@@ -119,10 +120,47 @@ async def test_lines_are_put_together_and_bounded(tmp_path: Path, monkeypatch: p
             found = []
             with pytest.raises(EngineLost, match="more than 1000 bytes"):
                 async with connector.open("GET", "/x") as answer:
-                    async for line in answer.lines():
-                        found.append(parsed(line))
+                    async for lines in answer.lines():
+                        found += map(parsed, lines)
             assert found == [{"a": 1}, {"b": 2}, {"c": 3}]
             nursery.cancel_scope.cancel()
+
+
+async def test_what_came_together_is_taken_together(tmp_path: Path) -> None:
+    async def handler(peer: trio.SocketStream) -> None:
+        await peer.receive_some(1000)
+        await peer.send_all(HEAD + b"".join(chunk(b'{"a": %d}\r\n' % number) for number in range(50)) + b"0\r\n\r\n")
+        await peer.aclose()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            connector = await serve(tmp_path, nursery, handler)
+            async with connector.open("GET", "/x") as answer:
+                found = [[parsed(line)["a"] for line in lines] async for lines in answer.lines()]
+            assert found == [list(range(50))]
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_came_before_nonsense_is_given_first(tmp_path: Path) -> None:
+    async def handler(peer: trio.SocketStream) -> None:
+        await peer.receive_some(1000)
+        await peer.send_all(HEAD + chunk(b'{"a": 1}\n') + b"zz\r\n")
+        await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            connector = await serve(tmp_path, nursery, handler)
+            found: list[bytes] = []
+            with pytest.raises(EngineLost):
+                async with connector.open("GET", "/x") as answer:
+                    async for lines in answer.lines():
+                        found += lines
+            assert found == [b'{"a": 1}']
+            nursery.cancel_scope.cancel()
+
+
+def test_half_a_surrogate_pair_is_read_as_it_is() -> None:
+    assert parsed(b'{"stream": "\\ud800"}') == {"stream": "\ud800"}
 
 
 async def test_a_cancel_closes_the_connection(tmp_path: Path) -> None:
