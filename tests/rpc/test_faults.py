@@ -9,6 +9,7 @@ import trio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, RequestReceived, ResponseReceived, StreamEnded, TrailersReceived
+from h2.exceptions import ProtocolError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -330,6 +331,9 @@ async def _false_server(here: House, script: Script) -> str:
                 await stream.send_all(h2.data_to_send())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        except ProtocolError:
+            # After the good-bye: what the client had under way by then.
+            assert script is _go_away
 
     listeners = await here.nursery.start(trio.serve_tcp, serve, 0)
     port: int = listeners[0].socket.getsockname()[1]
