@@ -257,7 +257,9 @@ class House:
             farm_id=farm_id,
             ensure_pool=self.intake.ensure,
         )
-        self.reconciler = Reconciler(store, self.broker, self.relay, self.intake, self.delays, self.chronicle)
+        self.reconciler = Reconciler(
+            store, self.broker, self.relay, self.intake, self.delays, self.chronicle, self.jobs.aside
+        )
         for listener in (
             self.book.on_commit,
             self.recent.on_commit,

@@ -63,6 +63,8 @@ class Jobs:
         self._parcels = parcels
         self._slot_wait_seconds = slot_wait_seconds
         self.handed_off = 0
+        # Queued on record, and put aside because waiting mends nothing: no ticket brings them any further.
+        self.aside: set[str] = set()
 
     async def run(self, delivery: Delivery, pool: str, *, task_status: trio.TaskStatus[None]) -> None:
         """Bring a delivery of this pool's queue to a worker and stay until the attempt is over.
@@ -95,7 +97,8 @@ class Jobs:
             if settle is not None and error.code != "storage_closed":
                 # Waiting mends no damage, and the whole pool stands behind this one job.
                 settle = partial(delivery.reject, f"{error.code}: {error}", body=without_token(delivery.body))
-                self._chronicle.note("job_damaged", f"a job was put aside: {error}", subject=delivery.message_id)
+                self._chronicle.note("job_damaged", f"a job was put aside: {error}", subject=body.id)
+                self.aside.add(body.id)
             log.error("job cannot be read or written", message_id=delivery.message_id, reason=str(error))
         except Unavailable as error:
             log.info("delivery goes back", reason=str(error))

@@ -1,6 +1,7 @@
 """The record against the broker: what waits for its time, and what is queued on record but in no queue any more."""
 
 import heapq
+from collections.abc import Collection
 
 import structlog
 import trio
@@ -58,7 +59,14 @@ class Reconciler:
     """Publishes again what a wiped broker has forgotten. A ticket too many is harmless, one too few is a lost job."""
 
     def __init__(
-        self, store: Store, broker: Broker, relay: Relay, intake: Intake, delays: Delays, chronicle: Chronicle
+        self,
+        store: Store,
+        broker: Broker,
+        relay: Relay,
+        intake: Intake,
+        delays: Delays,
+        chronicle: Chronicle,
+        aside: Collection[str] = (),
     ) -> None:
         self._store = store
         self._broker = broker
@@ -66,6 +74,7 @@ class Reconciler:
         self._intake = intake
         self._delays = delays
         self._chronicle = chronicle
+        self._aside = aside
 
     async def start(self) -> None:
         """Remember who backs off, from the record. To be called once, before jobs are taken."""
@@ -142,7 +151,7 @@ class Reconciler:
             for job in page:
                 waits = job.not_before is not None and job.not_before > moment
                 fresh = (moment - job.queued_at).total_seconds() < SETTLED_SECONDS
-                if job.spec.pool == pool and not waits and not fresh:
+                if job.spec.pool == pool and not waits and not fresh and job.id not in self._aside:
                     self._relay.send(ticket(job))
                     again += 1
         if again:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from blacktree.clock import now
 from blacktree.errors import BadRequest
 from blacktree.event import FarmEvent
-from blacktree.job import Job
+from blacktree.job import JobState
 from blacktree.storage.cursor import micros
-from blacktree.storage.database import decode_job
 from blacktree.storage.tables import encode_event
 from blacktree.storage.writer import Writer
 
@@ -56,24 +56,31 @@ def published(writer: Writer, ids: Sequence[int]) -> None:
     writer.connection.executemany("DELETE FROM outbox WHERE id = ?", [(id,) for id in ids])
 
 
-def forget(writer: Writer, before: datetime, limit: int) -> list[Job]:
-    """The rows of `JobTable.forget`; answers the jobs whose files may go once this is committed."""
+class Gone(NamedTuple):
+    """A job that was forgotten."""
+
+    id: str
+    pool: str
+    state: JobState
+
+
+def forget(writer: Writer, before: datetime, limit: int) -> list[Gone]:
+    """The rows of `JobTable.forget`, readable or not; answers the jobs whose files may go once this is committed."""
     one = writer.connection.execute
     rows = one(
-        "SELECT number, body FROM job WHERE finished < ? AND id NOT IN (SELECT job_id FROM outbox) "
+        "SELECT number, id, pool, state FROM job WHERE finished < ? AND id NOT IN (SELECT job_id FROM outbox) "
         "ORDER BY finished, id LIMIT ?",
         (micros(before), max(0, limit)),
     ).fetchall()
     gone = []
-    for number, body in rows:
-        job = decode_job(body)
+    for number, id, pool, state in rows:
         segments = [row[0] for row in one("SELECT number FROM segment WHERE job = ?", (number,))]
-        writer.drop(job.id)
-        writer.logs.forget(job.id, segments)
+        writer.drop(id)
+        writer.logs.forget(id, segments)
         for table in ("mark", "block", "segment"):
             one(f"DELETE FROM {table} WHERE job = ?", (number,))
         one("DELETE FROM job WHERE number = ?", (number,))
-        gone.append(job)
+        gone.append(Gone(id, pool, JobState(state)))
     return gone
 
 

@@ -43,8 +43,15 @@ class Lookups(ABC):
             self._readers.pop().close()
 
     @abstractmethod
-    def _damage(self, job_id: str, text: str) -> None:
-        """Told of what cannot be read any more."""
+    def _damage(self, job_id: str, text: str, type: str = "log_damaged") -> None:
+        """Told of what cannot be read any more: of a job's log, or its whole row (`job_damaged`)."""
+
+    async def _ask_of_jobs(self, function: Callable[[sqlite3.Connection, tables.Damaged], T]) -> T:
+        damaged: tables.Damaged = []
+        found = await self._ask(lambda connection: function(connection, damaged))
+        for job_id, why in damaged:
+            self._damage(job_id, f"passed over: {why}", "job_damaged")
+        return found
 
     async def _ask(self, function: Callable[[sqlite3.Connection], T]) -> T:
         if not self._reading:
@@ -69,15 +76,17 @@ class Lookups(ABC):
 
     async def find(self, states: Collection[JobState], *, limit: int, cursor: str | None = None) -> Page:
         """As `JobTable.find`."""
-        return await self._ask(lambda connection: tables.find(connection, states, limit, cursor))
+        return await self._ask_of_jobs(
+            lambda connection, damaged: tables.find(connection, states, limit, cursor, damaged)
+        )
 
     async def unfinished(self) -> list[Job]:
         """As `JobTable.unfinished`."""
-        return await self._ask(tables.unfinished)
+        return await self._ask_of_jobs(tables.unfinished)
 
     async def queued(self, *, after: str = "", limit: int = 1000) -> list[Job]:
         """As `JobTable.queued`."""
-        return await self._ask(lambda connection: tables.queued(connection, after, limit))
+        return await self._ask_of_jobs(lambda connection, damaged: tables.queued(connection, after, limit, damaged))
 
     async def ahead(self, job: Job) -> int:
         """As `JobTable.ahead`."""

@@ -42,7 +42,8 @@ class SqliteStore(Lookups):
     opened. Pack and retention may replace files between the two steps: copy again if a file vanished meanwhile.
 
     Numbers that were stored and can no longer be read (a damaged file) come back as `Notice` records with the code
-    `log_damaged`, one each, and the farm's log tells once a job.
+    `log_damaged`, one each, and the farm's log tells once a job. A job whose row cannot be read is passed over by what
+    looks for many (`job_damaged` in the farm's log); asking for it by its id raises.
 
     `minimum_free_bytes`: below it `create` is refused; changes of jobs that are on record still try.
     """
@@ -56,9 +57,9 @@ class SqliteStore(Lookups):
         self._listeners: list[tuple[Listener, bool]] = []
         self._writer: Writer | None = None
         self._census: tables.Census
-        self._damaged: set[str] = set()
+        self._damaged: set[tuple[str, str]] = set()
         self._failing = False
-        self._news, self._heard = trio.open_memory_channel[tuple[str, str]](100)
+        self._news, self._heard = trio.open_memory_channel[tuple[str, str, str]](100)
 
     # Its life
 
@@ -164,9 +165,9 @@ class SqliteStore(Lookups):
 
     async def forget(self, before: datetime, *, limit: int = 100) -> int:
         """As `JobTable.forget`."""
-        gone: list[Job] = await self._group(Call(lambda writer: keeping.forget(writer, before, limit)))
+        gone: list[keeping.Gone] = await self._group(Call(lambda writer: keeping.forget(writer, before, limit)))
         for job in gone:
-            self._census.moved(job.spec.pool, job.state, None)
+            self._census.moved(job.pool, job.state, None)
         for job in gone:
             # What cannot go now goes at the next start.
             with suppress(StorageFailed):
@@ -274,18 +275,18 @@ class SqliteStore(Lookups):
                 reason = error.message
         return reason
 
-    def _damage(self, job_id: str, text: str) -> None:
-        if job_id not in self._damaged:
-            self._damaged.add(job_id)
-            log.error("log damaged", job=job_id, damage=text)
+    def _damage(self, job_id: str, text: str, type: str = "log_damaged") -> None:
+        if (job_id, type) not in self._damaged:
+            self._damaged.add((job_id, type))
+            log.error(type.replace("_", " "), job=job_id, damage=text)
             with suppress(trio.WouldBlock):
-                self._news.send_nowait((job_id, text))
+                self._news.send_nowait((type, job_id, text))
 
     async def _tell_damage(self) -> None:
         while True:
-            job_id, text = await self._heard.receive()
+            type, job_id, text = await self._heard.receive()
             with suppress(StorageFailed):
-                await self.note("log_damaged", text, subject=job_id)
+                await self.note(type, text, subject=job_id)
 
 
 def _unusable(error: sqlite3.Error | OSError, database: Path) -> StorageFailed:

@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
 
-from blacktree.errors import NotFound
+from blacktree.errors import NotFound, StorageFailed
 from blacktree.event import FarmEvent
 from blacktree.job import ACTIVE, ENDED, Job, JobState
 from blacktree.storage import cursor as cursors
@@ -26,7 +26,23 @@ def job(connection: sqlite3.Connection, job_id: str) -> Job:
     return decode_job(row[0])
 
 
-def find(connection: sqlite3.Connection, states: Collection[JobState], limit: int, cursor: str | None) -> Page:
+Damaged = list[tuple[str, str]]
+"""Ids of jobs whose row cannot be read, and why: what is looked for beside them is found all the same."""
+
+
+def _readable(rows: Iterable[tuple[str, bytes]], damaged: Damaged) -> list[Job]:
+    jobs = []
+    for id, body in rows:
+        try:
+            jobs.append(decode_job(body))
+        except StorageFailed as error:
+            damaged.append((id, error.message))
+    return jobs
+
+
+def find(
+    connection: sqlite3.Connection, states: Collection[JobState], limit: int, cursor: str | None, damaged: Damaged
+) -> Page:
     """As `JobTable.find`."""
     limit = max(1, limit)
     last = cursors.parse(cursor) if cursor is not None else (1 << 62, "")
@@ -43,23 +59,29 @@ def find(connection: sqlite3.Connection, states: Collection[JobState], limit: in
     page = found[:limit]
     more = len(found) > limit
     return Page(
-        jobs=[decode_job(body) for _, _, body in page], cursor=cursors.make(page[-1][0], page[-1][1]) if more else None
+        jobs=_readable(((id, body) for _, id, body in page), damaged),
+        cursor=cursors.make(page[-1][0], page[-1][1]) if more else None,
     )
 
 
-def unfinished(connection: sqlite3.Connection) -> list[Job]:
+def unfinished(connection: sqlite3.Connection, damaged: Damaged) -> list[Job]:
     """As `JobTable.unfinished`."""
     marks = ", ".join("?" * len(ACTIVE))
-    rows = connection.execute(f"SELECT body FROM job WHERE state IN ({marks}) ORDER BY created, id", sorted(ACTIVE))
-    return [decode_job(body) for (body,) in rows]
+    rows = connection.execute(f"SELECT id, body FROM job WHERE state IN ({marks}) ORDER BY created, id", sorted(ACTIVE))
+    return _readable(rows, damaged)
 
 
-def queued(connection: sqlite3.Connection, after: str, limit: int) -> list[Job]:
+def queued(connection: sqlite3.Connection, after: str, limit: int, damaged: Damaged) -> list[Job]:
     """As `JobTable.queued`."""
-    rows = connection.execute(
-        "SELECT body FROM job WHERE state = 'queued' AND id > ? ORDER BY id LIMIT ?", (after, max(1, limit))
-    )
-    return [decode_job(body) for (body,) in rows]
+    while True:
+        rows = connection.execute(
+            "SELECT id, body FROM job WHERE state = 'queued' AND id > ? ORDER BY id LIMIT ?", (after, max(1, limit))
+        ).fetchall()
+        jobs = _readable(rows, damaged)
+        # An empty page means the end to whoever asks for the next one.
+        if jobs or not rows:
+            return jobs
+        after = rows[-1][0]
 
 
 def ahead(connection: sqlite3.Connection, job: Job) -> int:
