@@ -49,6 +49,7 @@ class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     slot_wait_seconds: Positive = 600.0
     maximum_pools: Count = 64
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
+    runtime_log_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 20
 
 
 class DoorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

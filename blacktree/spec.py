@@ -106,10 +106,8 @@ def checked(spec: JobSpec) -> JobSpec:
         raise _refused("push", "needs `image`: its name says where to", advice="e.g. `registry.example/team/app`")
     if spec.platforms:
         _check_platforms(spec)
-    # Running comes with a release of its own; until then saying no beats doing nothing.
     if spec.run is not None:
         check_run(spec.run)
-        raise _refused("run", "this version does not run images yet", advice="leave `run` out")
     return spec
 
 

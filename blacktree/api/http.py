@@ -7,28 +7,28 @@ from urllib.parse import parse_qs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from blacktree.api import messages, pages
 from blacktree.api.answers import json_answer, page, refusal
 from blacktree.api.auth import SESSION_SECONDS, Actor, Auth, cookie_name
 from blacktree.api.body import read_body
+from blacktree.api.deployments import DeploymentRoutes
 from blacktree.api.exchange import Application
 from blacktree.api.farmfeed import wait_for_farm_events
 from blacktree.api.faults import unexpected
 from blacktree.api.gate import Gate
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
-from blacktree.api.query import asked, asked_range, last_of, number, state_named
+from blacktree.api.query import asked, last_of, number, state_named
 from blacktree.api.sources import source_routes
+from blacktree.api.text import text_answer
 from blacktree.api.webhooks import webhook_routes
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest, BlacktreeError, NotFound
 from blacktree.orchestrator.control import Control
 from blacktree.spec import MAX_SPEC_BYTES, parse_spec
 from blacktree.strict import decode_json
-
-_CHUNK_BYTES = 256 * 1024
 
 
 def make_app(control: Control, auth: Auth, config: DoorConfig, tally: Tally) -> Application:
@@ -71,6 +71,7 @@ class _Routes:
             Route(f"{api}/events", self.farm_events, methods=["GET"]),
             *source_routes(self._control, self._config),
             *webhook_routes(self._control, self._config),
+            *DeploymentRoutes(self._control.deployments, self._body).table(f"{api}/deployments"),
         ]
 
     async def home(self, request: Request) -> Response:
@@ -157,17 +158,7 @@ class _Routes:
         asked(request)
         job_id = _id(request)
         size = await self._control.text_size(job_id)
-        first, last, status = asked_range(request, size)
-        headers = {
-            "content-type": "text/plain; charset=utf-8",
-            "content-length": str(last - first + 1),
-            "accept-ranges": "bytes",
-        }
-        if status == 206:
-            headers["content-range"] = f"bytes {first}-{last}/{size}"
-        if request.method == "HEAD":
-            return Response(status_code=status, headers=headers)
-        return StreamingResponse(_Text(self._control, job_id, first, last + 1), status_code=status, headers=headers)
+        return text_answer(request, self._control, job_id, 0, size)
 
     async def workers(self, request: Request) -> Response:
         asked(request)
@@ -190,30 +181,6 @@ class _Routes:
     async def _body(self, request: Request, kinds: tuple[str, ...], *, required: bool = False) -> bytes:
         limit = min(self._config.maximum_body_bytes, MAX_SPEC_BYTES)
         return await read_body(request, kinds, limit, required=required)
-
-
-class _Text:
-    """A stretch of a log, piece by piece. No generator: a client that leaves would let it be collected half-way."""
-
-    def __init__(self, control: Control, job_id: str, offset: int, end: int) -> None:
-        self._control = control
-        self._job_id = job_id
-        self._offset = offset
-        self._end = end
-
-    def __aiter__(self) -> "_Text":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._offset >= self._end:
-            raise StopAsyncIteration
-        most = min(_CHUNK_BYTES, self._end - self._offset)
-        piece = (await self._control.read_text(self._job_id, self._offset, most))[:most]
-        if not piece:
-            # The length was promised; an early end must be seen as one.
-            raise NotFound("the log is shorter than it was", code="log_gone")
-        self._offset += len(piece)
-        return piece
 
 
 def _by_method(**handlers: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -11,6 +11,7 @@ import trio_websocket
 from blacktree import __version__
 from blacktree.api import faults, messages
 from blacktree.api.auth import Actor
+from blacktree.api.deployments import WATCH, DeploymentMethods, watch_deployment
 from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
 from blacktree.api.livelog import Watches, watch_farm, watch_job
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(messages.Envelope).decode
 _NULL = b"null"
+_WATCHES = ("job.watch", "farm.watch", WATCH)
 # What the peer did wrong (RFC 6455, section 7.4.1); the library closes without telling it.
 _UNSAID = (1002, 1007)
 
@@ -59,11 +61,13 @@ class Session:
             "job.events": self._events,
             "job.unwatch": self._unwatch,
             "farm.unwatch": self._unwatch,
+            "deployment.unwatch": self._unwatch,
             "farm.events": self._farm_events,
             "farm.info": self._info,
             "worker.list": self._workers,
             "worker.drain": self._drain,
             **source_methods(control, actor.name),
+            **DeploymentMethods(control.deployments, actor).table(),
         }
 
     async def run(self, wire: Wire) -> None:
@@ -141,9 +145,9 @@ class Session:
         if version != "2.0" or not method:
             why = '`jsonrpc` must be "2.0"' if version != "2.0" else "`method` must be a string"
             await self._refuse(identity or _NULL, faults.INVALID_REQUEST, why)
-        elif method not in self._methods and method not in ("job.watch", "farm.watch"):
+        elif method not in self._methods and method not in _WATCHES:
             if identity:
-                guess = nearest(method, [*self._methods, "job.watch", "farm.watch"])
+                guess = nearest(method, [*self._methods, *_WATCHES])
                 advice = {"advice": f"did you mean `{guess}`?"} if guess else {}
                 await self._refuse(identity, faults.NO_SUCH_METHOD, f"no method {method[:100]!r}", advice)
         elif self._requests >= MOST_REQUESTS:
@@ -176,7 +180,9 @@ class Session:
             self._requests -= counted
 
     async def _watch(self, identity: bytes, method: str, params: bytes) -> None:
-        wanted = _params(params, messages.WatchJob if method == "job.watch" else messages.Nothing)
+        wanted = None
+        if method != WATCH:
+            wanted = _params(params, messages.WatchJob if method == "job.watch" else messages.Nothing)
         watch, scope = self._watches.open()
         self._tally.watches += 1
         answered = False
@@ -191,6 +197,8 @@ class Session:
                 if isinstance(wanted, messages.WatchJob):
                     follow = (wanted.id, wanted.from_seq, watch, reply, self._send)
                     await watch_job(self._control, self._frames, *follow)
+                elif wanted is None:
+                    await watch_deployment(self._control.deployments, params, watch, reply, self._send)
                 else:
                     await watch_farm(self._feed, watch, reply, self._send)
         except BlacktreeError as error:

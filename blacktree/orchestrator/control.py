@@ -9,6 +9,7 @@ import msgspec
 
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
+from blacktree.orchestrator.deploymentcontrol import DeploymentControl
 from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.spec import JobSpec
@@ -101,6 +102,11 @@ class Control(Protocol):
     @property
     def hooks(self) -> HookControl:
         """Webhooks."""
+        ...
+
+    @property
+    def deployments(self) -> DeploymentControl:
+        """What is kept running."""
         ...
 
     async def submit(self, spec: JobSpec, *, key: str | None = None, actor: str = "") -> tuple[JobView, bool]:

@@ -23,6 +23,8 @@ from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.condition import Condition, figures
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.deliveries import Deliveries
+from blacktree.orchestrator.deploymentdesk import DeploymentDesk
+from blacktree.orchestrator.deployments import Deployments
 from blacktree.orchestrator.desk import Desk
 from blacktree.orchestrator.enclosure import enclosed
 from blacktree.orchestrator.groups import Groups
@@ -41,6 +43,8 @@ from blacktree.orchestrator.reconcile import Delays, Reconciler
 from blacktree.orchestrator.registration import RegistrationDesk
 from blacktree.orchestrator.relay import Relay
 from blacktree.orchestrator.retention import Retention
+from blacktree.orchestrator.runlogs import RuntimeLogs
+from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.sources import Sources, own_places
 from blacktree.orchestrator.statuses import Statuses
 from blacktree.orchestrator.vault import Vault
@@ -230,6 +234,9 @@ class House:
             rules,
             settle_seconds=config.webhooks.settle_seconds,
         )
+        run_secrets = RunSecrets(self.vault)
+        runtime_logs = RuntimeLogs(store, keep_bytes=settings.runtime_log_bytes, status=rabbit)
+        self.deployments = Deployments(store, self.workers, self.chronicle, runtime_logs, run_secrets)
         self.condition = Condition(store, self.broker, self.journal)
         self.desk = Desk(
             store,
@@ -246,6 +253,14 @@ class House:
             secrets=self.vault,
             sources=self.sources,
             hooks=self.hooks,
+            deployments=DeploymentDesk(
+                store,
+                self.deployments,
+                self.journal,
+                run_secrets,
+                submit=lambda spec, key, actor: self.desk.submit(spec, key=key, actor=actor),
+                readiness=self.condition.readiness,
+            ),
         )
         self.registration = RegistrationDesk(
             store,
@@ -254,6 +269,7 @@ class House:
             self.losses,
             self.publications,
             rules,
+            self.deployments,
             farm_id=farm_id,
             ensure_pool=self.intake.ensure,
         )
@@ -269,8 +285,9 @@ class House:
             self.journal.on_commit,
             self.groups.on_commit,
             self.statuses.on_commit,
+            self.deployments.on_commit,
         ):
-            store.listen(listener)
+            store.listen(listener, streams=listener in (self.relay.on_commit, self.journal.on_commit))
 
     async def live(
         self,
@@ -289,6 +306,7 @@ class House:
         await self.vault.load()
         await self.sources.load()
         await self.groups.load(self.store)
+        await self.deployments.start()
         await self.reconciler.start()
         await self.tokens.start()
         adopted = self.book.enter(await self.store.unfinished())
@@ -300,6 +318,7 @@ class House:
             await services.start(self.tokens.run)
             await services.start(self.workers.run)
             await services.start(self.losses.run)
+            await services.start(self.deployments.run)
             serve_grpc = partial(serve_orchestrator, self.registration, settings.grpc_listen, join_token=token, tls=tls)
             address = await services.start(serve_grpc)
             # Whatever was under way has one full lease, from when its worker can reach us again.
@@ -365,15 +384,19 @@ class House:
 
     def figures(self) -> dict[str, Any]:
         """See `Control.figures`."""
-        return self.hooks.figures() | figures(
-            book=self.book,
-            jobs=self.jobs,
-            journal=self.journal,
-            losses=self.losses,
-            relay=self.relay,
-            workers=self.workers,
-            broker=self.broker,
-            condition=self.condition,
+        return (
+            self.deployments.figures()
+            | self.hooks.figures()
+            | figures(
+                book=self.book,
+                jobs=self.jobs,
+                journal=self.journal,
+                losses=self.losses,
+                relay=self.relay,
+                workers=self.workers,
+                broker=self.broker,
+                condition=self.condition,
+            )
         )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from blacktree.address import parse_address
 from blacktree.broker.base import Broker
 from blacktree.clock import new_id, now, rfc3339
-from blacktree.errors import BadRequest, Conflict, Unavailable
+from blacktree.errors import BadRequest, Conflict, NotFound, Unavailable
 from blacktree.event import FarmEvent, Record, StateChanged
 from blacktree.job import Job, JobState, Origin
 from blacktree.orchestrator import moves
@@ -18,6 +18,7 @@ from blacktree.orchestrator.census import ordinal
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.control import Found, JobView, QueueView, Readiness, Slice, WorkerView
+from blacktree.orchestrator.deploymentdesk import DeploymentDesk
 from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.journal import Journal, Reader, stored
@@ -51,6 +52,7 @@ class Desk:
         secrets: SecretControl,
         sources: SourceControl,
         hooks: HookControl,
+        deployments: DeploymentDesk,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -66,6 +68,8 @@ class Desk:
         self.secrets = secrets
         self.sources = sources
         self.hooks = hooks
+        self.deployments = deployments
+        self._deployments = deployments.kept
 
     # Submitting
 
@@ -100,7 +104,7 @@ class Desk:
 
     async def retry(self, job_id: str, *, actor: str = "") -> JobView:
         """See `Control.retry`."""
-        old = await self._store.get(job_id)
+        old = await self._store.get(_job_id(job_id))
         if not old.ended:
             raise Conflict(
                 f"job {job_id} is {old.state}", code="not_ended", advice="wait for its end, or cancel it first"
@@ -146,7 +150,8 @@ class Desk:
         told = moves.announce(job, records, self._rules)
         if ticket and not_before is None:
             told.append(moves.ticket(job))
-        done = await self._store.create(job, records, told)
+        async with self._deployments.expecting(job):
+            done = await self._store.create(job, records, told)
         self._intake.ensure(spec.pool)
         return done.job, done.changed
 
@@ -154,7 +159,7 @@ class Desk:
 
     async def job(self, job_id: str) -> JobView:
         """See `Control.job`."""
-        return await self._view(await self._store.get(job_id), place=True)
+        return await self._view(await self._store.get(_job_id(job_id)), place=True)
 
     async def jobs(self, states: Collection[JobState], *, limit: int = 50, cursor: str | None = None) -> Found:
         """See `Control.jobs`."""
@@ -183,30 +188,30 @@ class Desk:
         """See `Control.cancel`."""
         said = (reason or "canceled").strip()[:1000]
         # From here on the job's own task sees to it, whether the caller stays or not.
-        await self._store.change(job_id, moves.cancel(said, self._rules))
+        await self._store.change(_job_id(job_id), moves.cancel(said, self._rules))
         return JobView(job=await self._journal.wait_ended(job_id))
 
     # Reading
 
     async def events(self, job_id: str, from_seq: int, limit: int) -> Slice:
         """See `Control.events`."""
-        return await stored(self._store, job_id, from_seq, max(1, min(limit, MAX_LIMIT)))
+        return await stored(self._store, _job_id(job_id), from_seq, max(1, min(limit, MAX_LIMIT)))
 
     def follow(self, job_id: str, from_seq: int) -> AbstractAsyncContextManager[Reader]:
         """See `Control.follow`."""
-        return self._journal.follow(job_id, from_seq)
+        return self._journal.follow(_job_id(job_id), from_seq)
 
     async def records(self, job_id: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
         """See `Control.records`."""
-        return await self._store.read(job_id, from_seq, limit=max(1, min(limit, MAX_LIMIT)))
+        return await self._store.read(_job_id(job_id), from_seq, limit=max(1, min(limit, MAX_LIMIT)))
 
     async def text_size(self, job_id: str) -> int:
         """See `Control.text_size`."""
-        return await self._store.text_size(job_id)
+        return await self._store.text_size(_job_id(job_id))
 
     async def read_text(self, job_id: str, offset: int, max_bytes: int) -> bytes:
         """See `Control.read_text`."""
-        return await self._store.read_text(job_id, offset, max_bytes)
+        return await self._store.read_text(_job_id(job_id), offset, max_bytes)
 
     # The farm
 
@@ -239,3 +244,10 @@ class Desk:
     async def farm_changed(self, since: int) -> int:
         """See `Control.farm_changed`."""
         return await self._journal.wait_changed(since)
+
+
+def _job_id(text: str) -> str:
+    """The id, if it may be a job's. Raises `NotFound` for a stream's, which no job can bear."""
+    if "." in text:
+        raise NotFound(f"no job {text[:80]!r}")
+    return text

@@ -12,6 +12,7 @@ from blacktree.concurrency.gather import Gather
 from blacktree.errors import BlacktreeError, PeerLost
 from blacktree.orchestrator.census import Candidate
 from blacktree.rpc.peer import Answer, Assignment, Registration, StopAnswer, StopOrder, WorkerSide, WorkerStatus
+from blacktree.rpc.replica import ReplicaAck, ReplicaOrders
 
 log = structlog.get_logger()
 
@@ -115,6 +116,11 @@ class Member:
             self.status = answer.status
         changed()
         return not self.unreachable
+
+    async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
+        """Bring it its list of replicas. Raises as the call, `PeerLost` after a while without an answer."""
+        with _bounded(self.id):
+            return await self._reached().apply_replicas(orders)
 
     def _reached(self) -> WorkerSide:
         if self._side is None:

@@ -8,6 +8,7 @@ import trio
 from blacktree.errors import NotFound, StorageFailed, Unavailable
 from blacktree.job import JobState
 from blacktree.orchestrator import moves
+from blacktree.orchestrator.deployments import Deployments
 from blacktree.orchestrator.held import Book, Held
 from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.member import Member
@@ -33,6 +34,7 @@ class RegistrationDesk:
         losses: Losses,
         publications: Publications,
         rules: moves.Rules,
+        deployments: Deployments,
         *,
         farm_id: str,
         ensure_pool: Callable[[str], None],
@@ -43,6 +45,7 @@ class RegistrationDesk:
         self._losses = losses
         self._publications = publications
         self._rules = rules
+        self._deployments = deployments
         self._farm_id = farm_id
         self._ensure_pool = ensure_pool
         self.closing = False
@@ -96,7 +99,7 @@ class RegistrationDesk:
 
     async def report_replicas(self, report: ReplicaReport) -> ReplicaAnswer:
         """See `rpc.peer.OrchestratorSide`."""
-        return ReplicaAnswer(known=self._workers.member(report.worker_id, report.incarnation) is not None)
+        return await self._deployments.report(report)
 
     async def _take(self, report: AttemptReport) -> None:
         held = self._book.get(report.name)

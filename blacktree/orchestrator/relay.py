@@ -45,7 +45,7 @@ class Relay:
     def on_commit(self, commit: Commit) -> None:
         """Take the rows of this commit; note which jobs have printed anything."""
         job = commit.job
-        if commit.previous is None:
+        if commit.previous is None and job.stream is None:
             self._silent.add(job.id)
         elif job.id in self._silent and any(type(record) is Lines for record in commit.records):
             self._silent.discard(job.id)
@@ -122,6 +122,8 @@ class Relay:
                 return Message(
                     queue=execute_queue(row.pool), body=row.body, message_id=row.job_id, priority=row.priority
                 )
+            case "deployment":
+                return Message(queue=STATUS_QUEUE, body=row.body, message_id=f"{row.job_id}/{row.generation}")
             case "event":
                 return Message(queue=EVENT_QUEUE, body=row.body, message_id=row.job_id)
         while True:

@@ -25,6 +25,7 @@ from blacktree.orchestrator.vault import Vault
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide, Decision
 from blacktree.storage.memory import MemoryStore
+from tests.parts.no_deployments import NoDeployments
 
 TOKEN = "a-token-of-some-length"
 SPEC: dict[str, Any] = {"repository": "https://example.test/team/app.git"}
@@ -40,6 +41,7 @@ class Little:
         self.keyring = Keyring(KeyPlace(what="a test", fixed=(new_key(),)))
         self.secrets = Vault(self.store, self.keyring)
         self.sources = Sources(self.store, Chronicle(self.store), {}, set())
+        self.deployments = NoDeployments()
         self.state = Readiness(state="ready", reasons=[])
         self.slow_cancel = False
         self.canceling = False

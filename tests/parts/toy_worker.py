@@ -66,6 +66,7 @@ class ToyWorker(RunsNoReplicas):
         self.side: OrchestratorSide | None = None
         self.admission: Admission | None = None
         self.silent = False
+        self.capabilities: list[str] = []
         self.address = ""
         self._done: list[AttemptReport] = []
         self._wake = trio.Event()
@@ -131,6 +132,7 @@ class ToyWorker(RunsNoReplicas):
                 platform="linux/amd64",
                 status=self.status(),
                 running=[each.name for each in self.held.values()],
+                capabilities=self.capabilities,
             )
         )
         return self.admission

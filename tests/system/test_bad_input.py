@@ -137,7 +137,7 @@ def a_spec(**more: Any) -> bytes:
         (a_spec(ref="--upload-pack=touch /tmp/owned"), 422, "invalid", "spec.ref", "must not start with `-`"),
         (a_spec(repository="--upload-pack=x"), 422, "repository_refused", "spec.repository", "must not start with `-`"),
         (a_spec(push=True), 422, "invalid", "spec.push", "registry.example/team/app"),
-        (a_spec(run={"memory": 1}), 422, "invalid", "spec.run", "leave `run` out"),
+        (a_spec(run={"memory": 1}), 422, "invalid", "spec.run.memory", "did you mean `memory_bytes`?"),
     ],
 )
 async def test_a_bad_spec_is_refused_at_the_door(

@@ -1,0 +1,275 @@
+"""Deployments at the door: their JSON, HTTP routes, websocket methods, and the watch of one."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from blacktree.api.answers import json_answer
+from blacktree.api.auth import Actor
+from blacktree.api.frame import text_frame
+from blacktree.api.livelog import Reply, SendFrame, notification
+from blacktree.api.messages import MOST_EVENTS, clamp
+from blacktree.api.query import asked, number
+from blacktree.api.text import text_answer
+from blacktree.deployment import DeployImage, public_version
+from blacktree.errors import BadRequest
+from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl, DeploymentView
+from blacktree.runspec import check_run
+from blacktree.spec import JobSpec, spec_from
+from blacktree.strict import convert, decode_json
+
+PERIOD_SECONDS = 0.2
+WATCH = "deployment.watch"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`deployment.get`, `deployment.stop`, `deployment.restart`."""
+
+    name: str
+
+
+class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`deployment.rollback`; without a version, the one that ran before."""
+
+    name: str
+    version: int | None = None
+
+
+class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/deployments/{name}/rollback`."""
+
+    version: int | None = None
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+class ReadLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`deployment.events`."""
+
+    name: str
+    from_seq: int = 1
+    limit: int = 1000
+
+
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`deployment.watch`."""
+
+    name: str
+    from_seq: int = 1
+
+
+def deployment_json(view: DeploymentView) -> dict[str, Any]:
+    """A deployment as everybody outside sees it; versions oldest first."""
+    deployment = view.deployment
+    return {
+        "name": deployment.name,
+        "state": deployment.state,
+        "desired": deployment.desired,
+        "serving": deployment.serving,
+        "target": deployment.target,
+        "waiting": view.waiting or None,
+        "versions": [public_version(each) for each in deployment.versions],
+        "replicas": [msgspec.to_builtins(each) for each in view.replicas],
+        "created_at": deployment.created_at,
+        "updated_at": deployment.updated_at,
+    }
+
+
+def deployed_json(deployed: Deployed) -> dict[str, Any]:
+    """An accepted deployment: the number of its version, and the build that makes it, if there is one."""
+    return {
+        "deployment": deployment_json(deployed.view),
+        "version": deployed.version,
+        "job": deployed.job_id,
+    }
+
+
+def wanted_from(body: bytes) -> DeployImage | JobSpec:
+    """An image and how to run it, or a job's spec with `run`. Raises `BadRequest` with the path."""
+    value = decode_json(body, dict[str, Any], where="spec")
+    if "repository" in value:
+        spec = spec_from(value)
+        if spec.run is None:
+            raise BadRequest("spec.run: is missing: it says how the image is run", path="spec.run", code="invalid")
+        return spec
+    wanted = convert(value, DeployImage, where="spec")
+    check_run(wanted.run)
+    return wanted
+
+
+class _Body(Protocol):
+    async def __call__(self, request: Request, kinds: tuple[str, ...], *, required: bool = False) -> bytes: ...
+
+
+class DeploymentRoutes:
+    """One method a route."""
+
+    def __init__(self, control: DeploymentControl, body: _Body) -> None:
+        self._control = control
+        self._body = body
+
+    def table(self, base: str) -> list[Route]:
+        one = f"{base}/{{name}}"
+        return [
+            Route(base, self.deploy, methods=["POST"]),
+            Route(base, self.list, methods=["GET"]),
+            Route(one, self.get, methods=["GET"]),
+            Route(f"{one}/stop", self.stop, methods=["POST"]),
+            Route(f"{one}/restart", self.restart, methods=["POST"]),
+            Route(f"{one}/rollback", self.rollback, methods=["POST"]),
+            Route(f"{one}/events", self.events, methods=["GET"]),
+            Route(f"{one}/log", self.log, methods=["GET"]),
+        ]
+
+    async def deploy(self, request: Request) -> Response:
+        wanted = wanted_from(await self._body(request, ("application/json",), required=True))
+        key = request.headers.get("idempotency-key")
+        if key is not None and not isinstance(wanted, JobSpec):
+            raise BadRequest("an Idempotency-Key goes with a repository, not with an image", path="Idempotency-Key")
+        deployed = await self._control.deploy(wanted, key=key, actor=_actor(request).name)
+        where = {"location": f"/api/v1/deployments/{deployed.view.deployment.name}"}
+        return json_answer(deployed_json(deployed), 201 if deployed.new else 200, where)
+
+    async def list(self, request: Request) -> Response:
+        asked(request)
+        return json_answer({"deployments": [deployment_json(each) for each in await self._control.all()]})
+
+    async def get(self, request: Request) -> Response:
+        asked(request)
+        return json_answer(deployment_json(await self._control.get(_name(request))))
+
+    async def stop(self, request: Request) -> Response:
+        await self._no_body(request)
+        return json_answer(deployment_json(await self._control.stop(_name(request), actor=_actor(request).name)))
+
+    async def restart(self, request: Request) -> Response:
+        await self._no_body(request)
+        return json_answer(deployment_json(await self._control.restart(_name(request), actor=_actor(request).name)))
+
+    async def rollback(self, request: Request) -> Response:
+        body = await self._body(request, ("application/json",))
+        wanted = decode_json(body, RollbackBody, where="body") if body.strip() else RollbackBody()
+        deployed = await self._control.rollback(_name(request), wanted.version, actor=_actor(request).name)
+        return json_answer(deployed_json(deployed), 201)
+
+    async def events(self, request: Request) -> Response:
+        query = asked(request, "from_seq", "limit")
+        from_seq = clamp(number(query, "from_seq", 1), 1)
+        limit = clamp(number(query, "limit", 1000), 1, MOST_EVENTS)
+        body = await _events(self._control, _name(request), from_seq, limit)
+        return Response(body, headers={"content-type": "application/json"})
+
+    async def log(self, request: Request) -> Response:
+        asked(request)
+        begin, end = await self._control.text_size(_name(request))
+        return text_answer(request, self._control, _name(request), begin, end)
+
+    async def _no_body(self, request: Request) -> None:
+        body = await self._body(request, ("application/json",))
+        if body.strip():
+            decode_json(body, Nothing, where="body")
+
+
+class DeploymentMethods:
+    """The same for a websocket: parameters as JSON in, the result as JSON out."""
+
+    def __init__(self, control: DeploymentControl, actor: Actor) -> None:
+        self._control = control
+        self._actor = actor.name
+
+    def table(self) -> dict[str, Callable[[bytes], Awaitable[bytes]]]:
+        return {
+            "deployment.deploy": self._deploy,
+            "deployment.list": self._list,
+            "deployment.get": self._get,
+            "deployment.stop": self._stop,
+            "deployment.restart": self._restart,
+            "deployment.rollback": self._rollback,
+            "deployment.events": self._events,
+        }
+
+    async def _deploy(self, params: bytes) -> bytes:
+        return _encode(deployed_json(await self._control.deploy(wanted_from(params), actor=self._actor)))
+
+    async def _list(self, params: bytes) -> bytes:
+        decode_json(params, Nothing, where="params")
+        return _encode({"deployments": [deployment_json(each) for each in await self._control.all()]})
+
+    async def _get(self, params: bytes) -> bytes:
+        return _encode(deployment_json(await self._control.get(_named(params))))
+
+    async def _stop(self, params: bytes) -> bytes:
+        return _encode(deployment_json(await self._control.stop(_named(params), actor=self._actor)))
+
+    async def _restart(self, params: bytes) -> bytes:
+        return _encode(deployment_json(await self._control.restart(_named(params), actor=self._actor)))
+
+    async def _rollback(self, params: bytes) -> bytes:
+        wanted = decode_json(params, Rollback, where="params")
+        return _encode(deployed_json(await self._control.rollback(wanted.name, wanted.version, actor=self._actor)))
+
+    async def _events(self, params: bytes) -> bytes:
+        wanted = decode_json(params, ReadLog, where="params")
+        limit = clamp(wanted.limit, 1, MOST_EVENTS)
+        return await _events(self._control, wanted.name, clamp(wanted.from_seq, 1), limit)
+
+
+async def watch_deployment(
+    control: DeploymentControl, params: bytes, watch: int, reply: Reply, send: SendFrame
+) -> None:
+    """Answer with the deployment and where its log begins, then its events from there on, and itself as it changes.
+
+    Without end. Raises `NotFound` before any answer.
+    """
+    wanted = decode_json(params, Watch, where="params")
+    first = await control.first_seq(wanted.name)
+    async with control.follow(wanted.name, clamp(wanted.from_seq, first)) as follow:
+        told = _encode(deployment_json(await control.get(wanted.name)))
+        await reply(b'{"watch":%d,"first_seq":%d,"deployment":%b}' % (watch, first, told))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell_changes, control, wanted.name, watch, told, send)
+            async for piece in follow:
+                await send(text_frame(_EVENTS % watch, piece.body, b"]}}"))
+
+
+_EVENTS = b'{"jsonrpc":"2.0","method":"deployment.events","params":{"watch":%d,"events":['
+
+
+async def _tell_changes(control: DeploymentControl, name: str, watch: int, told: bytes, send: SendFrame) -> None:
+    version = 0
+    while True:
+        version = await control.wait_changed(version)
+        body = _encode(deployment_json(await control.get(name)))
+        if body != told:
+            told = body
+            await send(notification("deployment.changed", b'{"watch":%d,"deployment":%b}' % (watch, body)))
+        await trio.sleep(PERIOD_SECONDS)
+
+
+async def _events(control: DeploymentControl, name: str, from_seq: int, limit: int) -> bytes:
+    piece = await control.events(name, from_seq, limit)
+    first = await control.first_seq(name)
+    return b'{"events":[%b],"next_seq":%d,"first_seq":%d}' % (piece.body, piece.next_seq, first)
+
+
+def _named(params: bytes) -> str:
+    return decode_json(params, ByName, where="params").name
+
+
+def _name(request: Request) -> str:
+    return str(request.path_params["name"])
+
+
+def _actor(request: Request) -> Actor:
+    actor = request.state.actor
+    assert isinstance(actor, Actor)
+    return actor

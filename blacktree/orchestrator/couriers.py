@@ -1,0 +1,135 @@
+"""One courier a worker: brings it the complete list of its replicas, again after every change and every return."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+import trio
+
+from blacktree.errors import BlacktreeError
+from blacktree.orchestrator.orders import Plan, order
+from blacktree.orchestrator.runsecrets import RunSecrets
+from blacktree.orchestrator.workers import Workers
+from blacktree.rpc.replica import CAPABILITY, ReplicaOrder, ReplicaOrders
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.5
+AGAIN_SECONDS = 1.0
+
+
+class Round:
+    """What one worker is to have. `acknowledged`: the process of it that has taken which revision."""
+
+    def __init__(self, revision: int) -> None:
+        self.plans: Sequence[Plan] = ()
+        self.revision = revision
+        self.acknowledged: tuple[str, int] = ("", 0)
+        self.changed = trio.Event()
+
+
+class Couriers:
+    """`give` says what every worker should have; `run` sees that they get it. Revisions rise over restarts too."""
+
+    def __init__(self, workers: Workers, secrets: RunSecrets) -> None:
+        self._workers = workers
+        self._secrets = secrets
+        self._rounds: dict[str, Round] = {}
+        self._revision = 0
+        self._nursery: trio.Nursery | None = None
+        self.sent = 0
+
+    def begin(self, epoch: int) -> None:
+        """Count revisions from here: `epoch` rises with every start."""
+        self._revision = epoch << 32
+
+    def revision(self, worker_id: str) -> int:
+        """The revision of what the worker should have now."""
+        found = self._rounds.get(worker_id)
+        return found.revision if found is not None else 0
+
+    def give(self, wanted: Mapping[str, Sequence[Plan]]) -> None:
+        """The complete lists; a worker that is not named should have nothing."""
+        members = [view.id for view in self._workers.views() if view.state != "dead"]
+        for worker_id in {*wanted, *members, *self._rounds}:
+            found = self._rounds.get(worker_id)
+            if found is None:
+                found = self._rounds[worker_id] = Round(self._next())
+                found.plans = wanted.get(worker_id, ())
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._serve, worker_id, found, name=f"courier {worker_id}")
+            elif (plans := wanted.get(worker_id, ())) != found.plans:
+                found.plans, found.revision = plans, self._next()
+                self._wake(found)
+
+    def heard(self, worker_id: str, incarnation: str, revision: int) -> None:
+        """A worker said by which revision it goes: bring it the present one if that is another."""
+        found = self._rounds.get(worker_id)
+        if found is None:
+            return
+        if revision > found.revision:
+            # From a record that was put back from a backup, say: what counts is what is wanted now.
+            self._revision = max(self._revision, revision)
+            found.revision = self._next()
+        if revision != found.revision and found.acknowledged == (incarnation, found.revision):
+            found.acknowledged = ("", 0)
+        self._wake(found)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; ending it changes nothing on the workers."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for worker_id, found in self._rounds.items():
+                nursery.start_soon(self._serve, worker_id, found, name=f"courier {worker_id}")
+            task_status.started()
+            await trio.sleep_forever()
+
+    def _next(self) -> int:
+        self._revision += 1
+        return self._revision
+
+    @staticmethod
+    def _wake(found: Round) -> None:
+        changed, found.changed = found.changed, trio.Event()
+        changed.set()
+
+    async def _serve(self, worker_id: str, found: Round) -> None:
+        while True:
+            changed = found.changed
+            if not await self._bring(worker_id, found):
+                with trio.move_on_after(AGAIN_SECONDS):
+                    await changed.wait()
+                continue
+            # A worker that comes back is seen by its registration, before it reports anything.
+            with trio.move_on_after(LOOK_SECONDS):
+                await changed.wait()
+
+    async def _bring(self, worker_id: str, found: Round) -> bool:
+        """Bring it what it has not taken yet; False if that has to be tried again."""
+        member = self._workers.member(worker_id)
+        if member is None or CAPABILITY not in member.registration.capabilities:
+            return True
+        incarnation, revision = member.registration.incarnation, found.revision
+        if found.acknowledged == (incarnation, revision):
+            return True
+        try:
+            orders = [await self._order(plan) for plan in found.plans]
+            answer = await member.apply_replicas(ReplicaOrders(worker_id=worker_id, revision=revision, orders=orders))
+        except BlacktreeError as error:
+            log.warning("replicas not ordered", worker=worker_id, reason=str(error))
+            return False
+        self.sent += 1
+        if answer.revision > revision:
+            self._revision = max(self._revision, answer.revision)
+            found.revision = self._next()
+            return False
+        if found.revision == revision:
+            found.acknowledged = (incarnation, revision)
+        return True
+
+    async def _order(self, plan: Plan) -> ReplicaOrder:
+        try:
+            return order(plan, await self._secrets.of(plan), await self._secrets.logins(plan))
+        except BlacktreeError as error:
+            # What runs goes on with the values it has; to leave it out of the list would stop it.
+            log.warning("a replica is ordered without its secrets", replica=repr(plan.name), reason=str(error))
+            return order(plan, {}, {})

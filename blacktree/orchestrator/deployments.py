@@ -1,0 +1,384 @@
+"""Deployments, kept as they are meant to be: decided from what is on record and what workers report, and nothing else.
+
+So there is nothing to lose: after a kill at any step the same documents and the same reports lead to the same next
+step. Ending this part, or the daemon, touches no container.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+
+import structlog
+import trio
+
+from blacktree.clock import now
+from blacktree.deployment import (
+    KIND,
+    Deployment,
+    Version,
+    VersionState,
+    check_size,
+    decode_deployment,
+    encode_deployment,
+)
+from blacktree.errors import BlacktreeError, NotFound, StorageFailed
+from blacktree.event import Notice, StateChanged
+from blacktree.job import Job
+from blacktree.orchestrator import releases
+from blacktree.orchestrator.chronicle import Chronicle
+from blacktree.orchestrator.couriers import Couriers
+from blacktree.orchestrator.orders import plans
+from blacktree.orchestrator.placement import Facts, Land, WorkerFact, survey
+from blacktree.orchestrator.rollout import advance, refuse
+from blacktree.orchestrator.runlogs import RuntimeLogs
+from blacktree.orchestrator.runsecrets import RunSecrets
+from blacktree.orchestrator.workers import Workers
+from blacktree.rpc.replica import CAPABILITY, ReplicaAnswer, ReplicaName, ReplicaReport, ReplicaState
+from blacktree.storage.base import Commit, Store
+
+log = structlog.get_logger()
+
+Decide = Callable[[Deployment | None], Deployment | None]
+"""Pure and quick, in the writer's thread: the deployment on record → the next one; the very same: nothing to do."""
+
+MOVING_SECONDS = 0.25
+RESTING_SECONDS = 5.0
+STORE_SECONDS = 1.0
+CHANGE_SECONDS = 5.0
+
+
+class Seen:
+    """What a worker reported last. `at`: when, on Trio's clock."""
+
+    def __init__(self, incarnation: str, revision: int, states: Mapping[ReplicaName, ReplicaState], at: float) -> None:
+        self.incarnation = incarnation
+        self.revision = revision
+        self.states = states
+        self.at = at
+
+
+class Deployments:
+    """`start` before workers can report, then `run`. Documents of kind `deployment` are written here alone."""
+
+    def __init__(
+        self, store: Store, workers: Workers, chronicle: Chronicle, logs: RuntimeLogs, secrets: RunSecrets
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._chronicle = chronicle
+        self._secrets = secrets
+        self._couriers = Couriers(workers, secrets)
+        self._known: dict[str, Deployment] = {}
+        self._unsure: set[str] = set()
+        self._seen: dict[str, Seen] = {}
+        self._started_at = 0.0
+        self._stir = trio.Event()
+        self._news = trio.Event()
+        self._writing = trio.Lock()
+        self.logs = logs
+        self.version = 1
+        self.switches = 0
+        self.failures = 0
+
+    # Its life
+
+    async def start(self) -> None:
+        """Read what is on record. To be called once, before doors and workers come in. Raises `StorageFailed`."""
+        self._started_at = trio.current_time()
+        epoch = int((await self._store.settings("replica_epoch")).get("replica_epoch", "0")) + 1
+        await self._store.setting("replica_epoch", str(epoch))
+        self._couriers.begin(epoch)
+        after = ""
+        while page := await self._store.documents(KIND, after=after):
+            self._known |= {name: decode_deployment(body) for name, body in page}
+            after = page[-1][0]
+        for name, number, job_id in self._pending():
+            try:
+                await self._store.get(job_id)
+            except NotFound:
+                # We ended between the version and its job: nobody will ever build it.
+                await self.change(name, _settle(number, None))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep at it until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._couriers.run)
+            self._stir.set()
+            task_status.started()
+            while True:
+                moving = any(each.moving or each.happenings for each in self._known.values())
+                with trio.move_on_after(MOVING_SECONDS if moving else RESTING_SECONDS):
+                    await self._stir.wait()
+                self._stir = trio.Event()
+                try:
+                    await self._turn()
+                except StorageFailed as error:
+                    if error.code == "storage_closed":
+                        raise
+                    log.error("deployments wait for the store", reason=str(error))
+                    await trio.sleep(STORE_SECONDS)
+                    self._stir.set()
+
+    async def _turn(self) -> None:
+        await self._be_sure()
+        for name, number, job_id in self._pending():
+            try:
+                job = await self._store.get(job_id)
+            except NotFound:
+                # It is about to be put on record.
+                continue
+            if job.ended:
+                await self.change(name, _settle(number, job))
+        for name in list(self._known):
+            await self._advance(name)
+        self._couriers.give(plans(self._known.values()))
+        for deployment in list(self._known.values()):
+            if deployment.happenings:
+                await self._tell(deployment)
+
+    def _pending(self) -> list[tuple[str, int, str]]:
+        return [
+            (deployment.name, version.number, version.job_id)
+            for deployment in self._known.values()
+            for version in deployment.versions
+            if version.state is VersionState.PENDING and version.job_id is not None
+        ]
+
+    async def _advance(self, name: str) -> None:
+        for _ in range(20):
+            self._couriers.give(plans(self._known.values()))
+            facts, land, moment = self.facts(), survey(self._known.values(), name), now()
+            before = self._known[name]
+            target = before.version(before.target)
+            fresh = target is not None and all(place.version != target.number for place in before.placements)
+            if target is not None and fresh and (trouble := await self._trouble(target)):
+                await self.change(name, _refuse(target.number, trouble))
+                continue
+            if advance(before, facts, land, moment) is before:
+                return
+            await self.change(name, _advance(facts, land, moment))
+
+    async def _trouble(self, version: Version) -> str:
+        """Why a version cannot be started by any worker; empty if it can."""
+        try:
+            await self._secrets.check(version.run, version.source, version.repository)
+        except StorageFailed:
+            raise
+        except BlacktreeError as error:
+            return str(error)
+        return ""
+
+    async def _tell(self, deployment: Deployment) -> None:
+        """What happened goes to the log and to the farm's events; then it need not be kept any longer."""
+        number = await self.logs.tell(deployment)
+        for each in deployment.happenings:
+            self._chronicled(deployment.name, each.record)
+        await self.change(deployment.name, lambda found: releases.told(found, number) if found is not None else None)
+
+    def _chronicled(self, name: str, record: StateChanged | Notice) -> None:
+        if type(record) is Notice:
+            self._chronicle.note(f"deployment_{record.code}", f"deployment {name}: {record.text}", subject=name)
+        elif type(record) is StateChanged and record.to in ("running", "failed", "stopped"):
+            self.switches += record.to == "running"
+            self.failures += record.to == "failed"
+            why = f": {record.reason}" if record.reason else ""
+            text = f"version {record.attempt} of deployment {name} {_said(record.to)}{why}"
+            self._chronicle.note(f"deployment_{record.to}", text, subject=name)
+
+    # What is on record
+
+    async def change(self, name: str, decide: Decide) -> Deployment | None:
+        """Decide and commit one deployment; answers what stands now. Raises what `decide` raises, `StorageFailed`."""
+
+        def revise(body: bytes | None) -> bytes | None:
+            before = decode_deployment(body) if body is not None else None
+            after = decide(before)
+            if after is before:
+                return body
+            return encode_deployment(after) if after is not None else None
+
+        async with self._writing:
+            # Whoever asked may leave in the middle; then the record is looked at again.
+            self._unsure.add(name)
+            body = await self._store.revise(KIND, name, revise)
+            self._unsure.discard(name)
+            self._hold(name, body)
+        return self._known.get(name)
+
+    def _hold(self, name: str, body: bytes | None) -> None:
+        after = decode_deployment(body) if body is not None else None
+        if after != self._known.get(name):
+            if after is not None:
+                self._known[name] = after
+            else:
+                self._known.pop(name, None)
+            self.touch()
+
+    async def _be_sure(self) -> None:
+        for name in list(self._unsure):
+            async with self._writing:
+                self._hold(name, await self._store.document(KIND, name))
+                self._unsure.discard(name)
+
+    def touch(self) -> None:
+        """Something changed: look at everything again, and tell who watches."""
+        self.version += 1
+        self._stir.set()
+        news, self._news = self._news, trio.Event()
+        news.set()
+
+    async def wait_changed(self, since: int) -> int:
+        """Until the version is above `since`; answers it."""
+        while self.version <= since:
+            await self._news.wait()
+        return self.version
+
+    async def all(self) -> list[Deployment]:
+        """Every deployment, by name."""
+        await self._be_sure()
+        return [each for _, each in sorted(self._known.items())]
+
+    async def get(self, name: str) -> Deployment:
+        """One of them. Raises `NotFound`."""
+        await self._be_sure()
+        if name not in self._known:
+            raise NotFound(f"no deployment {name[:80]!r}", advice="`blacktree deployments` lists them")
+        return self._known[name]
+
+    async def add(self, version: Version) -> int:
+        """Put a further version of `version.run.name` on record; answers its number. Raises `BadRequest`."""
+        check_size(version.run)
+        name, number = version.run.name, 0
+
+        def decide(found: Deployment | None) -> Deployment:
+            nonlocal number
+            after = releases.add(found or releases.new(name, version.created_at), version, version.created_at)
+            number = after.next_version - 1
+            return after
+
+        await self.change(name, decide)
+        return number
+
+    @asynccontextmanager
+    async def expecting(self, job: Job) -> AsyncIterator[None]:
+        """Around putting a job with `run` on record: its version is there first, so that none is ever forgotten.
+
+        If the job is not on record afterwards (refused, or the same as an earlier one) its version is taken back.
+        """
+        run = job.spec.run
+        if run is None or (job.origin is not None and not job.origin.trusted) or await self._on_record(job):
+            yield
+            return
+        version = Version(
+            number=0,
+            run=run,
+            created_at=job.created_at,
+            pool=job.spec.pool,
+            job_id=job.id,
+            source=job.origin.source if job.origin is not None else None,
+            repository=job.spec.repository,
+            commit=job.commit,
+        )
+        number = await self.add(version)
+        try:
+            yield
+        finally:
+            # Whoever submits may leave in the middle: the record says what came of it.
+            with trio.move_on_after(CHANGE_SECONDS, shield=True):
+                if not await self._on_record(job):
+                    await self.change(run.name, partial(_withdraw, number=number))
+
+    async def _on_record(self, job: Job) -> bool:
+        try:
+            await self._store.get(job.id)
+        except NotFound:
+            return False
+        return True
+
+    def on_commit(self, commit: Commit) -> None:
+        """A build of ours has ended: see what becomes of its version."""
+        if commit.job.ended and commit.job.spec.run is not None:
+            self._stir.set()
+
+    # What workers say
+
+    async def report(self, report: ReplicaReport) -> ReplicaAnswer:
+        """See `rpc.peer.OrchestratorSide.report_replicas`."""
+        if self._workers.member(report.worker_id, report.incarnation) is None:
+            return ReplicaAnswer(known=False)
+        stored = await self.logs.take(report.logs, self._wanted) if report.logs else []
+        states = {each.name: each for each in report.states}
+        before = self._seen.get(report.worker_id)
+        self._seen[report.worker_id] = Seen(report.incarnation, report.revision, states, trio.current_time())
+        self._couriers.heard(report.worker_id, report.incarnation, report.revision)
+        if before is None or (before.revision, before.states) != (report.revision, states):
+            self.touch()
+        return ReplicaAnswer(known=True, stored=stored)
+
+    def _wanted(self, name: ReplicaName) -> bool:
+        return name.deployment in self._known
+
+    def facts(self) -> Facts:
+        """Every worker that is here, and every one that has something of ours."""
+        found: dict[str, WorkerFact] = {}
+        moment = trio.current_time()
+        placed = {place.worker_id for each in self._known.values() for place in each.placements}
+        members = {view.id for view in self._workers.views()}
+        for worker_id in placed | members:
+            member = self._workers.member(worker_id)
+            seen = self._seen.get(worker_id)
+            ours = seen is not None and member is not None and seen.incarnation == member.registration.incarnation
+            found[worker_id] = WorkerFact(
+                id=worker_id,
+                pool=member.registration.pool if member is not None else "",
+                alive=member is not None,
+                capable=member is not None and CAPABILITY in member.registration.capabilities,
+                draining=member is not None and (member.draining or member.status.draining),
+                silent_seconds=moment - (seen.at if seen is not None else self._started_at),
+                current=ours and seen is not None and seen.revision == self._couriers.revision(worker_id),
+                states=seen.states if seen is not None and ours else {},
+            )
+        return found
+
+    def figures(self) -> dict[str, object]:
+        """For `/metrics`."""
+        states = [str(each.state) for each in self._known.values()]
+        replicas = [state.state for seen in self._seen.values() for state in seen.states.values()]
+        return {
+            "deployments": {state: states.count(state) for state in VersionState},
+            "deployment_replicas": {state: replicas.count(state) for state in sorted(set(replicas))},
+            "deployment_switches_total": self.switches,
+            "deployment_failures_total": self.failures,
+            "deployment_log_lines_total": self.logs.stored_lines,
+        }
+
+
+def _settle(number: int, job: Job | None) -> Decide:
+    def decide(found: Deployment | None) -> Deployment | None:
+        if found is None:
+            return None
+        image = releases.image_of(job) if job is not None and job.state == "succeeded" else {}
+        if image.get("image"):
+            return releases.built(found, number, now(), **image)
+        return releases.not_built(found, number, now(), job)
+
+    return decide
+
+
+def _advance(facts: Facts, land: Land, moment: datetime) -> Decide:
+    return lambda found: advance(found, facts, land, moment) if found is not None else None
+
+
+def _refuse(number: int, reason: str) -> Decide:
+    return lambda found: refuse(found, number, "refused", reason, now()) if found is not None else None
+
+
+def _withdraw(found: Deployment | None, number: int) -> Deployment | None:
+    after = releases.withdrawn(found, number) if found is not None else None
+    # What was only about to begin leaves nothing behind.
+    return after if after is not None and after.versions else None
+
+
+def _said(state: str) -> str:
+    return {"running": "runs", "failed": "failed"}.get(state, state)

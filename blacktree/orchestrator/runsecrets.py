@@ -1,0 +1,55 @@
+"""What containers are given and nobody else may see: values of `run` secrets, and logins for the images they pull."""
+
+from blacktree.errors import BadRequest
+from blacktree.orchestrator.orders import Plan
+from blacktree.orchestrator.vault import Vault
+from blacktree.rpc.replica import RegistryLogin
+from blacktree.runspec import RunSpec
+from blacktree.secret import HUB, SecretKind, host_name, parse_login
+
+
+class RunSecrets:
+    """Looks them up anew at each use, so a value that was replaced counts from the next start on."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    async def check(self, run: RunSpec, source: str | None, repository: str | None) -> None:
+        """Raises `BadRequest` (code `unknown_secret`) for a name without a value, `Locked`, `StorageFailed`."""
+        await self._values(run, source, repository)
+
+    async def of(self, plan: Plan) -> dict[str, bytes]:
+        """The values by name. Raises as `check`."""
+        return await self._values(plan.run, plan.source, plan.repository)
+
+    async def _values(self, run: RunSpec, source: str | None, repository: str | None) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for name in run.secrets:
+            value = await self._vault.value(name, kind=SecretKind.RUN, source=source, repository=repository)
+            if value is None:
+                raise BadRequest(
+                    f"spec.run.secrets: there is no run secret `{name}` for this deployment",
+                    path="spec.run.secrets",
+                    code="unknown_secret",
+                    advice="`blacktree secret list` shows names, kinds and scopes",
+                )
+            found[name] = value
+        return found
+
+    async def logins(self, plan: Plan) -> dict[str, RegistryLogin]:
+        """The login for the registry of an image that is pulled, if there is one."""
+        if not plan.pull:
+            return {}
+        host = registry_host(plan.image)
+        value = await self._vault.value(host, kind=SecretKind.REGISTRY, source=plan.source, repository=plan.repository)
+        if value is None:
+            return {}
+        login = parse_login(value)
+        return {host: RegistryLogin(username=login.username, password=login.password)}
+
+
+def registry_host(image: str) -> str:
+    """The registry that a reference names, in the one spelling of hosts; Docker's own where it names none."""
+    head, slash, _ = image.partition("/")
+    named = slash and ("." in head or ":" in head or head == "localhost")
+    return host_name(head) if named else HUB

@@ -1,0 +1,366 @@
+"""Deployments through a real orchestrator: orders, reports, logs, builds, and what a restart finds."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from blacktree.cipher import new_key
+from blacktree.deployment import DeployImage
+from blacktree.errors import BadRequest, Conflict, NotFound
+from blacktree.job import Image, Origin, Outcome
+from blacktree.orchestrator.deploymentcontrol import DeploymentView
+from blacktree.rpc.replica import ReplicaName
+from blacktree.runspec import Port, RunSpec, Strategy
+from blacktree.secret import SecretKind
+from blacktree.spec import JobSpec
+from tests.orchestrator.conftest import TOKEN, House, open_house
+from tests.parts.toy_replicas import ToyReplicas
+
+QUICK = Strategy(drain_seconds=0.1)
+
+
+def a_run(name: str = "web", **changes: Any) -> RunSpec:
+    return RunSpec(name=name, **{"strategy": QUICK, **changes})
+
+
+async def a_worker(house: House, *args: Any, **options: Any) -> ToyReplicas:
+    worker = ToyReplicas(*args, **options)
+    await house.nursery.start(worker.run, house.address, TOKEN, house.directory)
+    while any(view.id == worker.id and "reached" in view.refusal for view in house.control.workers()):
+        await trio.sleep(0.005)
+    return worker
+
+
+async def deploy(house: House, image: str = "registry.example/app:1", **changes: Any) -> int:
+    done = await house.control.deployments.deploy(DeployImage(image=image, run=a_run(**changes)))
+    return done.version
+
+
+async def until(house: House, fits: Any, name: str = "web") -> DeploymentView:
+    """The deployment, once it is as wished."""
+    version = 0
+    view = await house.control.deployments.get(name)
+    with trio.move_on_after(15):
+        while not fits(view):
+            version = await house.control.deployments.wait_changed(version)
+            view = await house.control.deployments.get(name)
+        return view
+    raise AssertionError(f"still {msgspec.to_builtins(view)}")
+
+
+def state(view: DeploymentView, number: int) -> str:
+    version = view.deployment.version(number)
+    return version.state if version is not None else "gone"
+
+
+async def events(house: House, name: str = "web", from_seq: int = 1) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while (piece := await house.control.deployments.events(name, from_seq, 1000)).count:
+        found += msgspec.json.decode(b"[" + piece.body + b"]")
+        from_seq = piece.next_seq
+    return found
+
+
+async def until_event(house: House, fits: Any, name: str = "web") -> list[dict[str, Any]]:
+    with trio.fail_after(15):
+        while not any(map(fits, found := await events(house, name))):
+            await trio.sleep(0.02)
+        return found
+
+
+async def test_an_image_is_deployed_replaced_and_stopped(house: House) -> None:
+    worker = await a_worker(house)
+    assert await deploy(house) == 1
+    view = await until(house, lambda view: view.deployment.serving == 1 and view.replicas[0].serving)
+    order = worker.order(1)
+    assert order is not None
+    assert (order.image, order.pull, order.serve) == ("registry.example/app:1", True, True)
+    assert view.replicas[0].state == "healthy"
+    await deploy(house, "registry.example/app:2")
+    await until(house, lambda view: state(view, 1) == "stopped")
+    assert worker.order(1) is None
+    assert all(len(served) <= 1 for served in worker.history)
+    stopped = await house.control.deployments.stop("web")
+    assert (stopped.deployment.state, stopped.replicas) == ("stopped", [])
+    assert worker.orders_given.orders == []
+    found = await until_event(house, lambda event: event.get("to") == "stopped" and event["attempt"] == 2)
+    assert [event["seq"] for event in found] == list(range(1, len(found) + 1))
+    moves = [(event["attempt"], event["to"]) for event in found if event["type"] == "state"]
+    assert moves == [
+        (1, "pending"), (1, "built"), (1, "running"),
+        (2, "pending"), (2, "built"), (2, "running"),
+        (1, "stopped"), (2, "stopped"),
+    ]  # fmt: skip
+    told = [event.type for event in await house.control.farm_events(1, 100)]
+    assert told.count("deployment_running") == 2
+    assert house.control.figures()["deployments"]["stopped"] == 1
+
+
+async def test_a_version_that_breaks_leaves_the_old_one_alone(house: House) -> None:
+    worker = await a_worker(house)
+    await deploy(house)
+    await until(house, lambda view: view.deployment.serving == 1)
+    worker.fare(2, state="failed", reason="no such file", exit_code=127, last_lines=["sh: app: not found"])
+    await deploy(house, "registry.example/app:2")
+    view = await until(house, lambda view: state(view, 2) == "failed")
+    version = view.deployment.version(2)
+    assert version is not None
+    assert (version.reason, version.last_lines) == ("no such file", ["sh: app: not found"])
+    assert view.deployment.serving == 1
+    assert all(served <= {1} for served in worker.history)
+
+
+async def test_a_job_with_run_becomes_a_version(house: House) -> None:
+    worker = await a_worker(house)
+    other = await a_worker(house)
+    done = await house.control.deployments.deploy(JobSpec(repository="https://x/y", run=a_run()))
+    assert done.job_id is not None
+    assert state(done.view, 1) == "pending"
+    builder = worker
+    with trio.fail_after(5):
+        while not (worker.held or other.held):
+            await trio.sleep(0.01)
+    builder, idle = (worker, other) if worker.held else (other, worker)
+    assignment = await builder.next_assignment()
+    await builder.end(assignment, Outcome(state="succeeded", image=Image(reference="y:abc", id="sha256:" + "1" * 64)))
+    view = await until(house, lambda view: view.deployment.serving == 1)
+    assert view.replicas[0].worker_id == builder.id
+    order = builder.order(1)
+    assert order is not None
+    assert (order.image, order.pull) == ("sha256:" + "1" * 64, False)
+    assert idle.orders_given.orders == []
+    # The name that the build gave it leads to the same image, on the same worker.
+    await deploy(house, "y:abc")
+    await until(house, lambda view: view.deployment.serving == 2)
+    assert builder.order(2) is not None
+
+
+async def test_a_pushed_image_is_pulled_by_its_digest(house: House) -> None:
+    worker = await a_worker(house)
+    await house.submit(run=a_run())
+    image = Image(reference="registry.example:5000/app:v1", id="sha256:00", digest="sha256:" + "a" * 64)
+    await worker.end(await worker.next_assignment(), Outcome(state="succeeded", image=image))
+    await until(house, lambda view: view.deployment.serving == 1)
+    order = worker.order(1)
+    assert order is not None
+    assert (order.image, order.pull) == ("registry.example:5000/app@sha256:" + "a" * 64, True)
+
+
+async def test_a_build_that_fails_is_a_version_that_failed(house: House) -> None:
+    from tests.parts.toy_worker import failed
+
+    worker = await a_worker(house)
+    job_id = await house.submit(run=a_run())
+    await worker.end(await worker.next_assignment(), failed())
+    view = await until(house, lambda view: state(view, 1) == "failed")
+    version = view.deployment.version(1)
+    assert version is not None
+    assert version.reason == f"its build {job_id} failed: as the test wants"
+    with pytest.raises(Conflict):
+        await house.control.deployments.restart("web")
+
+
+async def test_the_same_submission_again_makes_no_second_version(house: House) -> None:
+    spec = JobSpec(repository="https://x/y", run=a_run())
+    first = await house.control.deployments.deploy(spec, key="k")
+    again = await house.control.deployments.deploy(spec, key="k")
+    assert (first.version, first.new, again.new) == (1, True, False)
+    assert again.version == 1
+    assert len(again.view.deployment.versions) == 1
+    with pytest.raises(Conflict):
+        await house.control.deployments.deploy(JobSpec(repository="https://x/z", run=a_run("other")), key="k")
+    with pytest.raises(NotFound):
+        await house.control.deployments.get("other")
+
+
+async def test_what_is_not_trusted_is_never_deployed(house: House) -> None:
+    from blacktree.clock import new_id, now
+    from blacktree.job import Job, JobState
+
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    job = Job(
+        id=new_id(),
+        state=JobState.QUEUED,
+        spec=JobSpec(repository="https://x/y", run=a_run()),
+        created_at=now(),
+        queued_at=now(),
+        origin=Origin(source="fork", trusted=False),
+    )
+    async with kept.expecting(job):
+        pass
+    assert await kept.all() == []
+
+
+async def test_logs_are_one_sequence_without_doubles_and_are_followed(house: House) -> None:
+    worker = await a_worker(house)
+    await deploy(house, replicas=2)
+    await until(house, lambda view: view.deployment.serving == 1)
+    names = [ReplicaName(deployment="web", version=1, index=index) for index in (0, 1)]
+    generations = {each.name: each.generation for each in worker.orders_given.orders}
+    read: list[dict[str, Any]] = []
+    async with trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with house.control.deployments.follow("web", 1) as reader:
+                async for piece in reader:
+                    read.extend(msgspec.json.decode(b"[" + piece.body + b"]"))
+
+        nursery.start_soon(follow)
+        for number in range(20):
+            worker.say(names[number % 2], generations[names[number % 2]], f"line {number}")
+            if number % 5 == 0:
+                # As when the answer was lost: everything is told again.
+                worker.logs += worker.logs
+            await worker.report_all()
+        with trio.fail_after(10):
+            while sum(event["type"] == "log" for event in read) < 20:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    lines = [event for event in read if event["type"] == "log"]
+    assert [event["line"] for event in lines] == [f"line {number}" for number in range(20)]
+    assert [event["seq"] for event in read] == list(range(1, len(read) + 1))
+    assert {event["step"] for event in lines} == {"1/0", "1/1"}
+    assert {event["attempt"] for event in lines} == {1}
+    begin, end = await house.control.deployments.text_size("web")
+    text = await house.control.deployments.read_text("web", begin, end)
+    assert text == "".join(f"line {number}\n" for number in range(20)).encode()
+    # No list, count or door of jobs knows of it.
+    assert (await house.control.jobs(())).jobs == []
+    assert sum((await house.control.counts()).values()) == 0
+    for call in (house.control.job, house.control.cancel, house.control.retry, house.control.text_size):
+        with pytest.raises(NotFound):
+            await call("run.web")
+
+
+async def test_secrets_reach_the_worker_and_missing_ones_are_refused(tmp_path: Path) -> None:
+    async with open_house(tmp_path, keys=[new_key()], memory=True) as house:
+        await secrets_reach_the_worker(house)
+
+
+async def secrets_reach_the_worker(house: House) -> None:
+    worker = await a_worker(house)
+    await house.control.secrets.put("db-password", b"very secret", kind=SecretKind.RUN)
+    await house.control.secrets.put("registry.example", b'{"username": "u", "password": "p"}', kind=SecretKind.REGISTRY)
+    with pytest.raises(BadRequest) as caught:
+        await deploy(house, secrets=["other"])
+    assert caught.value.code == "unknown_secret"
+    await deploy(house, secrets=["db-password"])
+    await until(house, lambda view: view.deployment.serving == 1)
+    order = worker.order(1)
+    assert order is not None
+    assert order.secrets == {"db-password": b"very secret"}
+    assert order.logins["registry.example"].password == "p"
+
+
+async def test_ports_of_another_deployment_are_refused(house: House) -> None:
+    await a_worker(house)
+    await deploy(house, ports=[Port(container=80, host=8080)])
+    await until(house, lambda view: view.deployment.serving == 1)
+    with pytest.raises(Conflict) as caught:
+        await deploy(house, name="other", ports=[Port(container=80, host=8080, address="0.0.0.0")])
+    assert caught.value.code == "port_taken"
+    with pytest.raises(NotFound):
+        await house.control.deployments.get("other")
+
+
+async def test_restart_and_rollback(house: House) -> None:
+    worker = await a_worker(house)
+    await deploy(house, "registry.example/app:1")
+    await until(house, lambda view: view.deployment.serving == 1)
+    await deploy(house, "registry.example/app:2")
+    await until(house, lambda view: view.deployment.serving == 2)
+    before = worker.order(2)
+    await house.control.deployments.restart("web")
+    await until(house, lambda view: not view.deployment.version(2).restarting)
+    with trio.fail_after(5):
+        while (after := worker.order(2)) is None or before is None or after.generation == before.generation:
+            await trio.sleep(0.01)
+    done = await house.control.deployments.rollback("web")
+    assert done.version == 3
+    await until(house, lambda view: view.deployment.serving == 3)
+    order = worker.order(3)
+    assert order is not None
+    assert order.image == "registry.example/app:1"
+
+
+async def test_a_worker_that_comes_back_gets_the_complete_list(house: House) -> None:
+    worker = await a_worker(house, "one")
+    await deploy(house)
+    await until(house, lambda view: view.deployment.serving == 1)
+    revision = worker.orders_given.revision
+    again = ToyReplicas("one", secret=worker.secret)
+    worker.silent = True
+    await house.nursery.start(again.run, house.address, TOKEN, house.directory)
+    with trio.fail_after(10):
+        while again.order(1) is None:
+            await trio.sleep(0.01)
+    assert again.orders_given.revision >= revision
+
+
+async def test_it_starts_elsewhere_when_its_worker_is_silent_for_long(house: House) -> None:
+    first = await a_worker(house)
+    await deploy(house, failover_seconds=10)
+    await until(house, lambda view: view.deployment.serving == 1)
+    second = await a_worker(house)
+    first.mute = True
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    # Ten seconds are the least that may be asked for; the test does not wait for them.
+    kept._seen[first.id].at -= 9.5
+    with trio.fail_after(10):
+        while second.order(1) is None:
+            await trio.sleep(0.02)
+    with trio.fail_after(5):
+        while first.orders_given.orders:
+            await trio.sleep(0.02)
+    assert (await house.control.deployments.get("web")).replicas[0].worker_id == second.id
+
+
+async def test_everything_is_found_again_after_a_restart(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        worker = await a_worker(house, "one")
+        await deploy(house)
+        await until(house, lambda view: view.deployment.serving == 1)
+        order = worker.order(1)
+        assert order is not None
+        worker.say(order.name, order.generation, "before")
+        await until_event(house, lambda event: event.get("line") == "before")
+        revision = worker.orders_given.revision
+        orders = worker.orders_given.orders
+    # The orchestrator's end has touched nothing.
+    assert worker.orders_given.orders == orders
+    async with open_house(tmp_path) as house:
+        view = await house.control.deployments.get("web")
+        assert (view.deployment.serving, view.replicas[0].state) == (1, "unknown")
+        again = await a_worker(house, "one", secret=worker.secret)
+        await until(house, lambda view: view.replicas[0].state == "healthy")
+        assert again.orders_given.revision > revision
+        order = again.order(1)
+        assert order is not None
+        again.numbers[order.name, order.generation] = 1
+        again.say(order.name, order.generation, "after")
+        found = await until_event(house, lambda event: event.get("line") == "after")
+        assert [event["line"] for event in found if event["type"] == "log"] == ["before", "after"]
+        assert [event["seq"] for event in found] == list(range(1, len(found) + 1))
+
+
+async def test_old_output_is_dropped_and_reading_begins_later(tmp_path: Path) -> None:
+    async with open_house(tmp_path, runtime_log_bytes=1 << 20) as house:
+        worker = await a_worker(house)
+        await deploy(house)
+        await until(house, lambda view: view.deployment.serving == 1)
+        order = worker.order(1)
+        assert order is not None
+        for number in range(80):
+            worker.say(order.name, order.generation, f"{number} ".ljust(50_000, "x"))
+            await worker.report_all()
+        first = await house.control.deployments.first_seq("web")
+        assert first > 1
+        found = await events(house)
+        assert found[0]["seq"] == first
+        assert [event["seq"] for event in found] == list(range(first, first + len(found)))
+        begin, end = await house.control.deployments.text_size("web")
+        assert end - begin <= 3 << 20
+        assert (await house.control.deployments.read_text("web", begin, 10)).strip(b"x ").isdigit()
