@@ -119,6 +119,10 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     allowed: list[str] = []
     supersedes: str = ""
 
+    def may(self, what: str) -> bool:
+        """Whether a job from here may have `secrets`, `push`, `deployment`, `cache`."""
+        return self.trusted or what in self.allowed
+
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """What makes a job on record a stream: a log that is no build's, such as what a deployment prints.

@@ -173,13 +173,13 @@ def restricted(spec: JobSpec, origin: Origin | None) -> JobSpec:
     if origin is None or origin.trusted:
         return spec
     changes: dict[str, Any] = {}
-    if "secrets" not in origin.allowed:
+    if not origin.may("secrets"):
         changes["secrets"] = []
-    if "push" not in origin.allowed:
+    if not origin.may("push"):
         changes |= {"push": False, "tags": [f"fork-{origin.pull_request or 0}-{origin.commit[:12]}"]}
-    if "deployment" not in origin.allowed:
+    if not origin.may("deployment"):
         changes["run"] = None
-    if "cache" not in origin.allowed:
+    if not origin.may("cache"):
         # The mounts of `RUN --mount=type=cache` are shared too: BuildKit keeps those of this name space apart.
         space = {"BUILDKIT_CACHE_MOUNT_NS": f"fork-{origin.source}-{origin.pull_request or 0}"}
         changes |= {"cache_from": [], "no_cache": True, "build_args": {**spec.build_args, **space}}

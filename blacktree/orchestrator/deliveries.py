@@ -62,7 +62,7 @@ class Deliveries:
 
     async def earlier(self, keys: list[str]) -> str | None:
         """The name of a delivery that is the same, if one came; waits for one that is being put on record."""
-        while under_way := next((self._entering[key] for key in keys if key in self._entering), None):
+        while (under_way := next((self._entering[key] for key in keys if key in self._entering), None)) is not None:
             await under_way.wait()
         return next((self._known[key] for key in keys if key in self._known), None)
 

@@ -29,12 +29,12 @@ class Enclosed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def enclosed(job: Job, vault: Vault, directory: SecretDirectory) -> Enclosed:
-    """The vault's secrets before the files of `directory`; a job of an untrusted origin gets none.
+    """The vault's secrets before the files of `directory`; an untrusted origin gets what its source allows by name.
 
     Raises `StorageFailed` where waiting helps.
     """
-    if job.origin is not None and not job.origin.trusted:
-        return Enclosed()
+    if job.origin is not None and not job.origin.may("secrets"):
+        return Enclosed(logins=await logins_for(job, vault) if job.origin.may("push") else {})
     source = job.origin.source if job.origin is not None else None
     repository = job.spec.repository
     secrets: dict[str, bytes] = {}
@@ -52,7 +52,8 @@ async def enclosed(job: Job, vault: Vault, directory: SecretDirectory) -> Enclos
             raise
         return Enclosed(failure=Failure(code=error.code, message=error.message, advice=error.advice, retryable=True))
     files = directory.some([name for name in job.spec.secrets if name not in secrets])
-    return Enclosed(secrets=secrets | files, logins=await logins_for(job, vault))
+    logins = await logins_for(job, vault) if job.origin is None or job.origin.may("push") else {}
+    return Enclosed(secrets=secrets | files, logins=logins)
 
 
 async def logins_for(job: Job, vault: Vault) -> dict[str, RegistryLogin]:

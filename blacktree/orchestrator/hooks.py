@@ -208,7 +208,9 @@ class Hooks:
         return {"webhooks_total{result}": dict(self.counts), "webhooks_waiting": self._waiting}
 
     def _begin(self, entry: Entry) -> None:
-        assert self._nursery is not None
+        if self._nursery is None:
+            # We are leaving: it is on record, and the next start does it.
+            return
         assert isinstance(entry.event, Pushed | PullRequest)
         work = _Work(entry)
         self._waiting += 1

@@ -45,7 +45,8 @@ class Parcels:
             secrets=enclosed.secrets,
             logins=enclosed.logins,
             clone_token=clone_token,
-            trusted=job.origin is None or job.origin.trusted,
+            # What its source does not allow by name is not in the spec.
+            trusted=job.origin is None or job.origin.may("push") or job.origin.may("cache"),
             cache_from=await self._cache_for(job),
         )
         return enclosed.failure or unsendable(assignment) or assignment
