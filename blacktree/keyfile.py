@@ -23,7 +23,8 @@ _HOW = "make one with `blacktree secret new-key FILE` and name it in `orchestrat
 class KeyPlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where keys come from. `fixed`: from the environment, read once. `makes`: the file is made when first needed.
 
-    `writes`: we may put another key into the file. Blocking, quick.
+    `writes`: we may put another key into the file. `apart`: the state directory, below which no key may lie.
+    Blocking, quick.
     """
 
     what: str = "nowhere"
@@ -32,6 +33,7 @@ class KeyPlace(msgspec.Struct, frozen=True, kw_only=True):
     makes: bool = False
     writes: bool = False
     credential: bool = False
+    apart: Path | None = None
 
     def read(self) -> list[Key]:
         """The keys that are there now, the current one first; empty if there are none. Raises `BadRequest`."""
@@ -39,7 +41,7 @@ class KeyPlace(msgspec.Struct, frozen=True, kw_only=True):
             return list(self.fixed)
         if self.makes and not self.path.exists():
             return []
-        return read_keys(self.path, credential=self.credential)
+        return read_keys(self.path, credential=self.credential, apart=self.apart)
 
 
 def take_variable(environ: MutableMapping[str, str]) -> str:
@@ -47,24 +49,26 @@ def take_variable(environ: MutableMapping[str, str]) -> str:
     return environ.pop(VARIABLE, "")
 
 
-def find_place(setting: str, variable: str, environ: Mapping[str, str], own: Path | None = None) -> KeyPlace:
+def find_place(
+    setting: str, variable: str, environ: Mapping[str, str], *, own: Path | None = None, apart: Path | None = None
+) -> KeyPlace:
     """The setting `secrets_key_file`, else the environment, else systemd's credential, else `own` (made if need be).
 
     Raises `BadRequest` for a variable that holds no key.
     """
     if setting:
-        return KeyPlace(what=f"the file {setting}", path=Path(setting), writes=True)
+        return KeyPlace(what=f"the file {setting}", path=Path(setting), writes=True, apart=apart)
     if variable:
         try:
-            return KeyPlace(what=f"the variable {VARIABLE}", fixed=tuple(parse_keys(variable)))
+            return KeyPlace(what=f"the variable {VARIABLE}", fixed=tuple(parse_keys(variable)), apart=apart)
         except BadRequest as error:
             raise BadRequest(f"{VARIABLE}: {error.message}", code=error.code, advice=error.advice) from None
     credential = Path(environ.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
     if environ.get("CREDENTIALS_DIRECTORY") and credential.exists():
-        return KeyPlace(what=f"the credential {CREDENTIAL}", path=credential, credential=True)
+        return KeyPlace(what=f"the credential {CREDENTIAL}", path=credential, credential=True, apart=apart)
     if own is not None:
-        return KeyPlace(what=f"the file {own}", path=own, makes=True, writes=True)
-    return KeyPlace()
+        return KeyPlace(what=f"the file {own}", path=own, makes=True, writes=True, apart=apart)
+    return KeyPlace(apart=apart)
 
 
 def own_directory(environ: Mapping[str, str]) -> Path:
@@ -73,8 +77,10 @@ def own_directory(environ: Mapping[str, str]) -> Path:
     return Path(base) / "blacktree"
 
 
-def read_keys(path: Path, *, credential: bool = False) -> list[Key]:
+def read_keys(path: Path, *, credential: bool = False, apart: Path | None = None) -> list[Key]:
     """The keys in a file that nobody else can read. Raises `BadRequest` (code `secrets_key_file`) with advice."""
+    if apart is not None and path.resolve().is_relative_to(apart.resolve()):
+        raise _refused(path, f"lies in the state directory {apart}, beside what it seals", "put it somewhere else")
     try:
         # A pipe must not make us wait.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

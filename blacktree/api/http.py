@@ -21,6 +21,7 @@ from blacktree.api.faults import unexpected
 from blacktree.api.gate import Gate
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.query import asked, last_of, number, state_named
+from blacktree.api.secrets import secret_routes
 from blacktree.api.sources import source_routes
 from blacktree.api.text import text_answer
 from blacktree.api.webhooks import webhook_routes
@@ -70,6 +71,7 @@ class _Routes:
             Route(f"{api}/workers/{{id}}/drain", self.drain, methods=["POST"]),
             Route(f"{api}/events", self.farm_events, methods=["GET"]),
             *source_routes(self._control, self._config),
+            *secret_routes(self._control, self._config),
             *webhook_routes(self._control, self._config),
             *DeploymentRoutes(self._control.deployments, self._body).table(f"{api}/deployments"),
         ]

@@ -16,6 +16,7 @@ from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
+from blacktree.api.secrets import secret_methods
 from blacktree.api.sources import source_methods
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
@@ -68,6 +69,7 @@ class Session:
             "worker.drain": self._drain,
             **source_methods(control, actor.name),
             **DeploymentMethods(control.deployments, actor).table(),
+            **secret_methods(control, actor.name),
         }
 
     async def run(self, wire: Wire) -> None:

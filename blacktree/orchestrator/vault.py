@@ -1,7 +1,6 @@
 """`Vault`: the farm's secrets, sealed in the store; the key lies elsewhere and values come out only where needed."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 import msgspec
 import structlog
@@ -12,8 +11,10 @@ from blacktree.clock import now
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import NotFound, TooLarge
 from blacktree.orchestrator.keyring import Keyring
+from blacktree.orchestrator.rotation import KeyRecords, resealed
+from blacktree.orchestrator.sealed import Sealed, about, path_of
 from blacktree.orchestrator.secretcontrol import KeyView, Rotated
-from blacktree.secret import Scope, SecretKind, SecretView, checked_name, checked_scope, checked_value
+from blacktree.secret import SecretKind, SecretView, checked_name, checked_scope, checked_value
 from blacktree.storage.base import Store
 
 log = structlog.get_logger()
@@ -27,25 +28,6 @@ Tell = Callable[[str, str, str], None]
 """Notes a farm event: type, text, subject."""
 
 
-class Sealed(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret as it is stored. Kind, name and scope are bound to the body: changing one of them breaks the seal."""
-
-    kind: SecretKind
-    name: str
-    scope: Scope
-    body: bytes
-    created_at: datetime
-    updated_at: datetime
-
-    def __repr__(self) -> str:
-        return f"Sealed({self.kind}/{self.name})"
-
-    @property
-    def about(self) -> bytes:
-        """What the body is bound to."""
-        return _about(self.kind, self.name, self.scope)
-
-
 class Vault:
     """Keeps secrets. The store's only writer of them, so what it has in memory (sealed) is what is stored.
 
@@ -57,17 +39,24 @@ class Vault:
         self._keyring = keyring
         self._tell = tell
         self._sealed: dict[str, Sealed] = {}
+        self._records = KeyRecords(store, keyring)
         self._unsure: set[str] = set()
+        self._damaged: set[str] = set()
         # A rotation must not miss what is being put.
         self._changing = trio.Lock()
 
     async def load(self) -> None:
         """Read keys and secrets; a key that is missing or wrong is a `trouble` and no error. Raises `StorageFailed`."""
-        pinned = (await self._store.settings(PINNED)).get(PINNED, "")
-        await in_thread(lambda: self._keyring.read(pinned))
+        await self._records.load()
         after = ""
         while page := await self._store.documents(DOCUMENTS, after=after, limit=_PAGE):
-            self._sealed |= {path: msgspec.msgpack.decode(body, type=Sealed) for path, body in page}
+            for path, body in page:
+                try:
+                    self._hold(path, _read(body))
+                except msgspec.DecodeError as error:
+                    # `secret set` of the same name mends it; the others do not suffer for it.
+                    self._damaged.add(path)
+                    log.error("a secret's record is damaged", secret=path, reason=str(error))
             after = page[-1][0]
         if self.trouble:
             log.error("secrets cannot be read", reason=self.trouble)
@@ -81,6 +70,8 @@ class Vault:
         if closed:
             why = self._keyring.trouble or f"their key is not in {self._keyring.what}"
             return f"{closed} of {len(self._sealed)} secrets cannot be opened: {why}"
+        if self._damaged:
+            return f"damaged records: {', '.join(sorted(self._damaged))}; set or remove them"
         return self._keyring.trouble
 
     def key(self) -> KeyView:
@@ -95,14 +86,14 @@ class Vault:
         Raises `Locked` (the key is missing, wrong, or the body was changed), `StorageFailed`.
         """
         await self._be_sure()
-        found = self._sealed.get(_path(kind, checked_name(kind, name)))
+        found = self._sealed.get(path_of(kind, checked_name(kind, name)))
         if found is None or not found.scope.permits(source, repository):
             return None
         return self._opened(found)
 
     def knows(self, name: str, *, kind: SecretKind) -> bool:
         """Whether there is one by this name, for whomever."""
-        return _path(kind, checked_name(kind, name)) in self._sealed
+        return path_of(kind, checked_name(kind, name)) in self._sealed
 
     def names(self, kind: SecretKind) -> list[str]:
         """The names of this kind, sorted."""
@@ -125,15 +116,7 @@ class Vault:
         return [self._view(each) for _, each in sorted(self._sealed.items())]
 
     def _view(self, sealed: Sealed) -> SecretView:
-        return SecretView(
-            kind=sealed.kind,
-            name=sealed.name,
-            sources=sealed.scope.sources,
-            repositories=sealed.scope.repositories,
-            created_at=sealed.created_at,
-            updated_at=sealed.updated_at,
-            readable=self._keyring.values.opens(sealed.body),
-        )
+        return sealed.view(readable=self._keyring.values.opens(sealed.body))
 
     # Changing
 
@@ -150,7 +133,7 @@ class Vault:
         """See `SecretControl.put`."""
         name, scope = checked_name(kind, name), checked_scope(sources, repositories)
         value = checked_value(kind, value)
-        path = _path(kind, name)
+        path = path_of(kind, name)
         async with self._changing:
             await self._be_sure()
             await in_thread(lambda: self._keyring.need(may_make=not self._sealed))
@@ -161,7 +144,7 @@ class Vault:
                 kind=kind,
                 name=name,
                 scope=scope,
-                body=self._keyring.values.seal(value, _about(kind, name, scope)),
+                body=self._keyring.values.seal(value, about(kind, name, scope)),
                 created_at=earlier.created_at if earlier else time,
                 updated_at=time,
             )
@@ -180,10 +163,10 @@ class Vault:
     async def remove(self, name: str, *, kind: SecretKind, actor: str = "") -> None:
         """See `SecretControl.remove`."""
         name = checked_name(kind, name)
-        path = _path(kind, name)
+        path = path_of(kind, name)
         async with self._changing:
             await self._be_sure()
-            if path not in self._sealed:
+            if path not in self._sealed and path not in self._damaged:
                 raise NotFound(f"there is no {kind} secret `{name}`", advice="see `blacktree secret list`")
             await self._revise(path, None)
         self._tell("secret_removed", f"{kind} secret `{name}`{_by(actor)}", name)
@@ -201,16 +184,35 @@ class Vault:
         else:
             self._sealed[path] = sealed
         self._unsure.discard(path)
+        self._damaged.discard(path)
 
     async def _be_sure(self) -> None:
         for path in list(self._unsure):
             # The reader sees what the writer has committed, not what it is at: a revision of nothing waits for that.
             body = await self._store.revise(DOCUMENTS, path, lambda before: before)
-            self._hold(path, msgspec.msgpack.decode(body, type=Sealed) if body is not None else None)
+            self._hold(path, _read(body) if body is not None else None)
 
     async def rotate(self, new_key_file: str = "", *, actor: str = "") -> Rotated:
         """See `SecretControl.rotate`."""
-        raise NotImplementedError
+        async with self._changing:
+            await self._be_sure()
+            if any(not self._keyring.values.opens(each.body) for each in self._sealed.values()):
+                raise Locked(
+                    self.trouble,
+                    advice="give the farm the key they were sealed with first, or remove them; nothing was changed",
+                )
+            await in_thread(lambda: self._keyring.need(may_make=not self._sealed))
+            sealed, left = await self._records.rotate(new_key_file, self._reseal)
+        key = self._keyring.values.current
+        self._tell("secrets_key_rotated", f"{sealed} secrets are sealed with the key {key}{_by(actor)}", key)
+        return Rotated(sealed=sealed, key=key, next=left)
+
+    async def _reseal(self) -> int:
+        count = 0
+        for each in resealed(list(self._sealed.values()), self._keyring):
+            await self._revise(each.path, each)
+            count += 1
+        return count
 
     # For other parts
 
@@ -227,15 +229,8 @@ class Vault:
         return self._keyring.seals.unseal(body, about.encode())
 
 
-PINNED = "secrets.key_file"
-
-
-def _about(kind: SecretKind, name: str, scope: Scope) -> bytes:
-    return msgspec.msgpack.encode(["secret", kind, name, scope.sources, scope.repositories])
-
-
-def _path(kind: SecretKind, name: str) -> str:
-    return f"{kind}/{name}"
+def _read(body: bytes) -> Sealed:
+    return msgspec.msgpack.decode(body, type=Sealed)
 
 
 def _by(actor: str) -> str:

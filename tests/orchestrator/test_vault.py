@@ -11,7 +11,8 @@ from blacktree.cipher import Key, Locked, new_key
 from blacktree.errors import BadRequest, NotFound, TooLarge, Unavailable
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.keyring import Keyring
-from blacktree.orchestrator.vault import DOCUMENTS, Sealed, Vault
+from blacktree.orchestrator.sealed import Sealed
+from blacktree.orchestrator.vault import DOCUMENTS, Vault
 from blacktree.secret import SecretKind
 from blacktree.storage.base import Store
 from blacktree.storage.memory import MemoryStore
