@@ -13,7 +13,7 @@ import trio
 
 from blacktree.cipher import Key
 from blacktree.concurrency.island import open_island
-from blacktree.config import Config, OrchestratorConfig, QueueConfig
+from blacktree.config import Config, DoorConfig, OrchestratorConfig, QueueConfig, WebhooksConfig
 from blacktree.job import Job, JobState
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
@@ -84,6 +84,9 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
     settings.setdefault("lease_seconds", 2.0)
     settings.setdefault("retry_first_seconds", 0.05)
     queue = QueueConfig(**settings.pop("queue", {}))
+    door = DoorConfig(**settings.pop("door", {}))
+    webhooks = WebhooksConfig(**settings.pop("webhooks", {}))
+    sources = settings.pop("sources", {})
     return Config(
         orchestrator=OrchestratorConfig(
             state_directory="" if memory else str(directory / "state"),
@@ -92,6 +95,9 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
             **settings,
         ),
         queue=queue,
+        door=door,
+        webhooks=webhooks,
+        sources=sources,
     )
 
 

@@ -322,7 +322,7 @@ async def test_work_that_was_answered_is_done_after_a_restart(tmp_path: Path) ->
 
 
 async def test_a_burst_is_two_builds_at_most(tmp_path: Path) -> None:
-    async with hooked(tmp_path, memory=True) as house:
+    async with hooked(tmp_path, memory=True, webhooks={"settle_seconds": 1.5}) as house:
         worker = await house.worker(slots=4)
         before = commit_id(0)
         for number in range(1, 201):
