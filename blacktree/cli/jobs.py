@@ -94,7 +94,7 @@ def cancel(job_id: str, reason: str, as_json: bool) -> None:
 
 def job_lines(found: dict[str, Any]) -> list[str]:
     """A job for a person."""
-    from blacktree.cli.progress import ending, seconds, shown
+    from blacktree.cli.wording import ending, seconds, shown
 
     spec = found["spec"]
     rows: list[tuple[str, Any]] = [

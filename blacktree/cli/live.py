@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from blacktree.cli.progress import Event, ending, seconds, shown, state_text
+from blacktree.cli.wording import Event, ending, seconds, shown, state_text
 from blacktree.client import Batch
 
 LINES = 8

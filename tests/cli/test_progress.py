@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from blacktree.cli.live import LivePrinter
-from blacktree.cli.progress import JsonPrinter, PlainPrinter, ending, seconds, shown
+from blacktree.cli.progress import JsonPrinter, PlainPrinter
+from blacktree.cli.wording import ending, seconds, shown
 
 EVENTS: list[dict[str, Any]] = [
     {"seq": 1, "type": "state", "from": None, "to": "queued", "reason": "", "attempt": 0},

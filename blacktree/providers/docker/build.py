@@ -12,12 +12,13 @@ from google.protobuf.message import DecodeError
 from blacktree.errors import BlacktreeError, EngineLost, StepFailed
 from blacktree.providers.base import BuildRequest, BuiltImage, Entry, Sink
 from blacktree.providers.docker.ending import ASK_SECONDS, END_SECONDS, Exchange, Outlet
-from blacktree.providers.docker.faults import failure, refused
+from blacktree.providers.docker.faults import failure
 from blacktree.providers.docker.generated import buildkit_pb2 as wire
 from blacktree.providers.docker.progress import Clipped, Event, Finished, Moved, Output, Progress, Started
 from blacktree.providers.docker.scope import open_tasks
 from blacktree.providers.docker.session import Session
 from blacktree.providers.docker.stream import Connector, EngineRefused, Params, parsed
+from blacktree.providers.docker.verdict import image_of
 
 _TRACE = "moby.buildkit.trace"
 # What 20.10 sends by the million when its log limits are lifted; not worth decoding.
@@ -73,33 +74,24 @@ class BuildKitBuild:
         session = Session(
             self._connector, request.context, self._entries, secrets_=request.secrets, login=request.login
         )
-        ok = False
-        try:
+
+        async def follow() -> BuiltImage | None:
+            image = None
             async with open_tasks() as tasks:
                 await tasks.start(session.run)
-                image = None
                 with self._limit:
                     image = await self._follow(session)
                 tasks.cancel_scope.cancel()
-            if self._sink.error is not None:
-                raise self._sink.error
-            if image is None:
-                raise EngineLost("the engine did not end a build that it was asked to stop")
-            ok = True
             return image
-        except EngineRefused as error:
-            self.heard = True
-            raise refused(error, "build") from None
-        except StepFailed as error:
-            if self._sink.error is not None:
-                raise self._sink.error from error
-            if isinstance(session.failure, BlacktreeError):
-                raise session.failure from error
-            raise
-        finally:
-            if self.heard:
-                for event in self.progress.end(ok=ok):
-                    await tell(self._sink, event)
+
+        def cause() -> BlacktreeError | None:
+            return session.failure if isinstance(session.failure, BlacktreeError) else None
+
+        return await image_of(self, follow, self._sink, self._finish, cause)
+
+    async def _finish(self, ok: bool) -> None:
+        for event in self.progress.end(ok=ok):
+            await tell(self._sink, event)
 
     async def _follow(self, session: Session) -> BuiltImage:
         image = ""

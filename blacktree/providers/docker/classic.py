@@ -17,9 +17,10 @@ from blacktree.errors import EngineLost, StepFailed
 from blacktree.providers.base import BuildRequest, BuiltImage, Context, Entry, Sink
 from blacktree.providers.docker.build import common_parameters
 from blacktree.providers.docker.ending import END_SECONDS, Exchange, Outlet
-from blacktree.providers.docker.faults import failure, refused
+from blacktree.providers.docker.faults import failure
 from blacktree.providers.docker.patterns import Patterns, ignore_lines
-from blacktree.providers.docker.stream import Connector, Cord, EngineRefused, parsed
+from blacktree.providers.docker.stream import Connector, Cord, parsed
+from blacktree.providers.docker.verdict import image_of
 
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)\Z", re.DOTALL)
 _RUNNING = re.compile(r" ---> (?:\[Warning\] .* )?Running in ([0-9a-f]{12,64})\s*\Z")
@@ -91,27 +92,13 @@ class ClassicBuild:
             self._limit.cancel()
 
     async def _talk(self) -> BuiltImage:
-        ok = False
+        return await image_of(self, self._until_limit, self._sink, self._finish)
+
+    async def _until_limit(self) -> BuiltImage | None:
         image = None
-        try:
-            with self._limit:
-                image = await self._follow()
-            if self._sink.error is not None:
-                raise self._sink.error
-            if image is None:
-                raise EngineLost("the engine did not end a build that it was asked to stop")
-            ok = True
-            return image
-        except EngineRefused as error:
-            self.heard = True
-            raise refused(error, "build") from None
-        except StepFailed as error:
-            if self._sink.error is not None:
-                raise self._sink.error from error
-            raise
-        finally:
-            if self.heard:
-                await self._finish(ok=ok)
+        with self._limit:
+            image = await self._follow()
+        return image
 
     async def _follow(self) -> BuiltImage:
         request = self._request
@@ -199,7 +186,7 @@ class ClassicBuild:
             name = f"{message['id']}: " if message.get("id") else ""
             await self._print("stdout", f"{name}{message['status']}\n")
 
-    async def _finish(self, *, ok: bool) -> None:
+    async def _finish(self, ok: bool) -> None:
         if self._step:
             await self._pour()
             seconds = trio.current_time() - self._begun

@@ -1,0 +1,63 @@
+"""A job's events and its end in words, for whoever prints them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+
+# What a build prints must not move the cursor or retitle the window of whoever reads it; colours may stay.
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-ln-z@`]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[^\[\]]|\x1b$")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f\x80-\x9f]")
+
+
+def shown(line: str, *, terminal: bool) -> str:
+    """A log line as it may be printed: untouched for a pipe, without control sequences for a terminal."""
+    if not terminal:
+        return line
+    # A progress bar rewrites its line: what counts is what would be seen at the end.
+    line = line.rstrip("\r").rsplit("\r", 1)[-1]
+    return _CONTROLS.sub("", _ESCAPES.sub("", line))
+
+
+def seconds(value: float) -> str:
+    """A duration for a person: `0.4 s`, `12 s`, `3 min 05 s`."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def state_text(event: Event) -> str:
+    """A `state` event in words."""
+    attempt = f" (attempt {event['attempt']})" if event.get("attempt") else ""
+    reason = f": {event['reason']}" if event.get("reason") else ""
+    return f"{str(event['to']).replace('_', ' ')}{attempt}{reason}"
+
+
+def ending(job: Mapping[str, Any]) -> list[str]:
+    """How a job ended, in lines: the image, or what broke, its last lines and what to do."""
+    if job["state"] == "succeeded":
+        image = job.get("image") or {}
+        names = [image.get("reference", ""), *image.get("references", [])]
+        lines = [f"image {name}" for name in dict.fromkeys(filter(None, names))]
+        lines += [f"{key} {image[key]}" for key in ("id", "digest") if image.get(key)]
+        return lines or [f"job {job['id']} succeeded"]
+    error = job.get("error") or {}
+    head = f"job {job['id']} {str(job['state']).replace('_', ' ')}"
+    if job["state"] == "canceled" and job.get("cancel_reason"):
+        head += f": {job['cancel_reason']}"
+    if error.get("message"):
+        head += f": {error['message']}"
+    lines = [head]
+    if error.get("step"):
+        code = f", exit code {error['exit_code']}" if error.get("exit_code") is not None else ""
+        lines.append(f"  in step {error['step']}{code}")
+    lines += [f"  | {line}" for line in error.get("last_lines", [])[-10:]]
+    if error.get("advice"):
+        lines.append(f"  {error['advice']}")
+    if job["state"] != "canceled":
+        lines.append(f"  again: blacktree retry {job['id']}")
+    return lines
