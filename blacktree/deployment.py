@@ -188,4 +188,4 @@ def public_version(version: Version) -> dict[str, Any]:
     value: dict[str, Any] = msgspec.to_builtins(version)
     for hidden in ("generation", "restarting", "pull"):
         value.pop(hidden)
-    return value
+    return value | {"restarting": bool(version.restarting)}

@@ -85,10 +85,11 @@ def deployment_json(view: DeploymentView) -> dict[str, Any]:
 
 
 def deployed_json(deployed: Deployed) -> dict[str, Any]:
-    """An accepted deployment: the number of its version, and the build that makes it, if there is one."""
+    """An accepted deployment: the number of its version, where its log begins, and the build that makes it, if any."""
     return {
         "deployment": deployment_json(deployed.view),
         "version": deployed.version,
+        "from_seq": deployed.from_seq,
         "job": deployed.job_id,
     }
 

@@ -19,26 +19,45 @@ EPILOG = """\b
 Examples:
   blacktree logs 06f1s7x2h0c9q4rt
   blacktree logs 06f1s7x2h0c9q4rt --follow --from 1200
+  blacktree logs --deployment app --follow
 
 With --follow the exit code is the job's: 0 built, 1 failed, 3 canceled, 4 timed out, 5 lost.
 """
 
 
 @click.command(epilog=EPILOG)
-@click.argument("job")
+@click.argument("job", required=False)
+@click.option("--deployment", metavar="NAME", help="What this deployment prints, instead of a job.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; survives a restart of the server.")
 @click.option("--from", "from_seq", metavar="SEQ", type=click.IntRange(1), default=1, help="Begin with this event.")
 @json_option
 @server_options
 @debug_option
 @click.pass_context
-def logs(ctx: click.Context, job: str, follow: bool, from_seq: int, as_json: bool) -> None:
-    """Print the log of JOB from its first event on."""
+def logs(
+    ctx: click.Context, job: str | None, deployment: str | None, follow: bool, from_seq: int, as_json: bool
+) -> None:
+    """Print the log of JOB, or of a deployment, from its first event on."""
     import trio
 
     from blacktree.cli.server import endpoint
 
-    ctx.exit(trio.run(_logs, endpoint(), job, follow, from_seq, as_json))
+    if (job is None) == (deployment is None):
+        raise click.UsageError("name either a JOB or a --deployment", ctx)
+    if deployment is not None:
+        ctx.exit(trio.run(_deployment_logs, endpoint(), deployment, follow, from_seq, as_json))
+    ctx.exit(trio.run(_logs, endpoint(), str(job), follow, from_seq, as_json))
+
+
+async def _deployment_logs(where: "Endpoint", name: str, following: bool, from_seq: int, as_json: bool) -> int:
+    from blacktree.cli.connection import open_farm
+    from blacktree.cli.deploylog import deployment_printer, follow_log, print_log
+
+    printer = deployment_printer(as_json=as_json)
+    async with open_farm(where, printer.note) as farm:
+        with printer:
+            read = follow_log if following else print_log
+            return await read(farm, name, from_seq, printer)
 
 
 async def _logs(where: "Endpoint", job_id: str, following: bool, from_seq: int, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
+from blacktree.client.deploymentwatch import DeploymentWatch
 from blacktree.client.link import Endpoint, Link, Lost
 from blacktree.client.outage import Outage, Told
 from blacktree.client.watch import JobWatch
@@ -119,6 +120,19 @@ class Client:
         """A job's events from `from_seq` on, until it ends. Raises `NotFound` on entering."""
         patience = self._patience if self._reached else 0.0
         watch = JobWatch(self._endpoint, self._nursery, job_id, from_seq, self._outage(patience))
+        try:
+            await watch.open()
+            self._reached = True
+            watch.be_patient(self._outage(self._patience))
+            yield watch
+        finally:
+            watch.close()
+
+    @asynccontextmanager
+    async def watch_deployment(self, name: str, from_seq: int = 1) -> AsyncIterator[DeploymentWatch]:
+        """A deployment and its events from `from_seq` on, without end. Raises `NotFound` on entering."""
+        patience = self._patience if self._reached else 0.0
+        watch = DeploymentWatch(self._endpoint, self._nursery, name, from_seq, self._outage(patience))
         try:
             await watch.open()
             self._reached = True

@@ -45,10 +45,14 @@ class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
-    """An accepted deployment: the version's number, and its build if it needs one. `new` false: it was known."""
+    """An accepted deployment: the version's number, and its build if it needs one. `new` false: it was known.
+
+    `from_seq`: everything about this version stands in the log from this number on.
+    """
 
     view: DeploymentView
     version: int
+    from_seq: int = 1
     job_id: str | None = None
     new: bool = True
 

@@ -58,14 +58,17 @@ class DeploymentDesk:
         await self._secrets.check(wanted.run, None, repository)
         version = Version(number=0, run=wanted.run, created_at=now(), pool=wanted.pool, repository=repository)
         await self._check_ports(version)
+        begins = await self._end(wanted.run.name)
         if isinstance(wanted, JobSpec):
             view, new = await self._submit(wanted, key=key, actor=actor)
             found = await self.get(wanted.run.name)
             numbers = [each.number for each in found.deployment.versions if each.job_id == view.job.id]
-            return Deployed(view=found, version=numbers[-1] if numbers else 0, job_id=view.job.id, new=new)
+            return Deployed(
+                view=found, version=numbers[-1] if numbers else 0, from_seq=begins, job_id=view.job.id, new=new
+            )
         self._check_open()
         number = await self.kept.add(await self._with_image(version, wanted))
-        return Deployed(view=await self.get(wanted.run.name), version=number)
+        return Deployed(view=await self.get(wanted.run.name), version=number, from_seq=begins)
 
     def _check_open(self) -> None:
         if (state := self._readiness().state) in ("draining", "starting"):
@@ -149,8 +152,9 @@ class DeploymentDesk:
     async def rollback(self, name: str, version: int | None = None, *, actor: str = "") -> Deployed:
         """See `DeploymentControl.rollback`."""
         self._check_open()
+        begins = await self._end(name)
         after = await self._change(name, lambda found: releases.rollback(found, version, now()))
-        return Deployed(view=await self.get(name), version=after.next_version - 1)
+        return Deployed(view=await self.get(name), version=after.next_version - 1, from_seq=begins)
 
     async def _change(self, name: str, decide: Callable[[Deployment], Deployment]) -> Deployment:
         await self.kept.get(name)
@@ -190,6 +194,12 @@ class DeploymentDesk:
     async def read_text(self, name: str, offset: int, max_bytes: int) -> bytes:
         """See `DeploymentControl.read_text`."""
         return await self._store.read_text(stream_id(name), offset, max_bytes)
+
+    async def _end(self, name: str) -> int:
+        try:
+            return (await self._store.get(stream_id(name))).next_seq
+        except NotFound:
+            return 1
 
     async def _stream(self, name: str) -> Job:
         await self.kept.get(name)

@@ -1,0 +1,184 @@
+"""`blacktree deployments`, `deployment`, `stop` and `restart`: what is kept running."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blacktree.cli.options import debug_option, json_option, server_options
+
+if TYPE_CHECKING:
+    from blacktree.cli.server import Endpoint
+
+_COLOURS = {"running": "green", "failed": "red", "stopped": "yellow"}
+
+
+@click.command(epilog="\b\nExample:\n  blacktree deployments --json\n")
+@json_option
+@server_options
+@debug_option
+def deployments(as_json: bool) -> None:
+    """List the deployments: what serves, what is to take over, and where."""
+    from blacktree.cli.connection import ask
+    from blacktree.cli.jobs import age, print_table
+    from blacktree.client.deployments import deployments as read
+
+    found = ask(read)
+    if as_json:
+        click.echo(json.dumps({"deployments": found}, ensure_ascii=False))
+        return
+    if not found:
+        click.echo("no deployments; start one with `blacktree deploy`", err=True)
+        return
+    rows = [("DEPLOYMENT", "STATE", "SERVING", "NEXT", "HEALTHY", "AGE", "PORTS", "NOTE")]
+    for each in found:
+        serving, target = each["serving"], each["target"]
+        own = [replica for replica in each["replicas"] if replica["version"] == serving]
+        healthy = sum(replica["state"] == "healthy" for replica in own)
+        shown = _version(each, serving) or _version(each, target) or {}
+        ports = ", ".join(f"{port['address']}:{port['host']}" for port in shown.get("run", {}).get("ports", []))
+        rows.append(
+            (
+                each["name"],
+                each["state"],
+                str(serving or "-"),
+                str(target or "-"),
+                f"{healthy}/{len(own)}" if own else "-",
+                age(each["updated_at"]),
+                ports or "-",
+                _note(each),
+            )
+        )
+    print_table(rows, colours=_COLOURS, column=1)
+
+
+@click.command(epilog="\b\nExample:\n  blacktree deployment app --json\n")
+@click.argument("name")
+@json_option
+@server_options
+@debug_option
+def deployment(name: str, as_json: bool) -> None:
+    """Show deployment NAME whole: its versions, why they ended, and its containers."""
+    from blacktree.cli.connection import ask
+    from blacktree.client.deployments import deployment as read
+
+    found = ask(lambda farm: read(farm, name))
+    click.echo(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(deployment_lines(found)))
+
+
+@click.command(epilog="\b\nExample:\n  blacktree stop app\n")
+@click.argument("name")
+@json_option
+@server_options
+@debug_option
+@click.pass_context
+def stop(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Stop deployment NAME: its containers drain and end, its versions stay on record. Waits until they are gone."""
+    from blacktree.cli.connection import ask
+    from blacktree.client.deployments import stop as end
+
+    found = ask(lambda farm: end(farm, name))
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    elif found["replicas"]:
+        click.echo(f"deployment {name} is being stopped; {len(found['replicas'])} containers are left")
+    else:
+        click.echo(f"deployment {name} stopped")
+
+
+@click.command(epilog="\b\nExample:\n  blacktree restart app\n")
+@click.argument("name")
+@click.option("--detach", is_flag=True, help="Do not wait until it is healthy again.")
+@json_option
+@server_options
+@debug_option
+@click.pass_context
+def restart(ctx: click.Context, name: str, detach: bool, as_json: bool) -> None:
+    """Give deployment NAME new containers, one replica after the other; start a stopped one again.
+
+    With one replica there is a gap while it starts; to deploy the same image again leaves none."""
+    import trio
+
+    from blacktree.cli.server import endpoint
+
+    ctx.exit(trio.run(_restart, endpoint(), name, detach, as_json))
+
+
+async def _restart(where: "Endpoint", name: str, detach: bool, as_json: bool) -> int:
+    from blacktree.cli.connection import open_farm, say
+    from blacktree.cli.deploylog import follow_until
+    from blacktree.client.deployments import deployment as read
+    from blacktree.client.deployments import restart as start
+
+    async with open_farm(where) as farm:
+        found = await start(farm, name)
+        code = 0
+        if not detach:
+            code = await follow_until(farm, name, settled, say)
+            found = await read(farm, name)
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
+        else:
+            word = {"running": "runs" if not detach else "is being restarted"}.get(found["state"], found["state"])
+            click.echo(f"deployment {name} {word}{': ' + _note(found) if _note(found) else ''}")
+        return code
+
+
+def settled(found: Mapping[str, Any]) -> int | None:
+    """The exit code of a restart, once nothing is under way any more."""
+    if found["target"] is not None:
+        return None
+    serving = _version(found, found["serving"])
+    if serving is None:
+        return 1
+    own = [each["state"] for each in found["replicas"] if each["version"] == serving["number"]]
+    if serving["restarting"] or not all(state in ("healthy", "failed") for state in own):
+        return None
+    return 0 if all(state == "healthy" for state in own) else 1
+
+
+def _version(found: Mapping[str, Any], number: int | None) -> dict[str, Any] | None:
+    return next((each for each in found["versions"] if each["number"] == number), None)
+
+
+def _note(found: Mapping[str, Any]) -> str:
+    """What a person should know: what the next version waits for, or why the newest one is not running."""
+    if found["waiting"]:
+        return f"waits for {found['waiting']}"
+    newest = found["versions"][-1] if found["versions"] else {}
+    if newest.get("state") == "failed":
+        return f"version {newest['number']} failed: {newest['reason']}"
+    troubled = [each for each in found["replicas"] if each["state"] not in ("healthy", "stopping", "stopped")]
+    return f"replica {troubled[0]['index']} is {troubled[0]['state'].replace('_', ' ')}" if troubled else ""
+
+
+def deployment_lines(found: Mapping[str, Any]) -> list[str]:
+    """A deployment for a person."""
+    from blacktree.cli.progress import shown
+
+    rows = [
+        ("deployment", found["name"]),
+        ("state", found["state"]),
+        ("serving", found["serving"] and f"version {found['serving']}"),
+        ("next", found["target"] and f"version {found['target']}"),
+        ("waits for", found["waiting"]),
+        ("changed", found["updated_at"]),
+    ]
+    lines = [f"{name:<10} {value}" for name, value in rows if value]
+    for version in reversed(found["versions"]):
+        what = version["reference"] or version["image"] or f"build {version['job_id']}"
+        back = f", as version {version['rollback_of']}" if version["rollback_of"] else ""
+        why = f": {version['reason']}" if version["reason"] else ""
+        lines.append(f"version {version['number']} {version['state']}, {what}{back}{why}")
+        lines += [f"  | {line}" for line in version["last_lines"][-10:]]
+    for each in found["replicas"]:
+        text = (
+            f"replica {each['version']}/{each['index']} {each['state'].replace('_', ' ')} on worker {each['worker_id']}"
+        )
+        text += f", {each['address']}" if each["address"] else ""
+        text += f", restarted {each['restarts']} times" if each["restarts"] else ""
+        text += f": {each['reason']}" if each["reason"] else ""
+        lines.append(text)
+    return [shown(line, terminal=sys.stdout.isatty()) for line in lines]
