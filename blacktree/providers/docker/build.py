@@ -103,7 +103,7 @@ class BuildKitBuild:
             body=b"",
             headers=[("Content-Type", "application/x-tar")],
         ) as answer:
-            async for lines in answer.lines():
+            async for lines in answer.batches():
                 for line in lines:
                     if line.endswith(_EMPTY_TRACE):
                         continue

@@ -114,7 +114,7 @@ class ClassicBuild:
             answer = await stack.enter_async_context(
                 self._connector.open("POST", "/build", params, body=body, headers=headers, cord=self._cord)
             )
-            async for lines in answer.lines():
+            async for lines in answer.batches():
                 try:
                     for line in lines:
                         await self._take(parsed(line))

@@ -7,6 +7,7 @@ of errors, and the SDK's stack (some 20 MB of modules) is never loaded.
 import contextlib
 import json
 import socket
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -71,16 +72,36 @@ class Answer:
         """The body in lines, each one JSON message (see `parsed`); one longer than `MAX_LINE_BYTES` ends it."""
         return Lines(self)
 
+    def batches(self) -> "Batches":
+        """As `lines`, but as many at once as have come."""
+        return Batches(self)
+
 
 class Lines:
-    """A body in lines, as many at once as have come. No async generator: leaving it halfway is the rule."""
+    """A body line by line. A class, not an async generator: leaving it halfway is the rule here."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._batches = answer.batches()
+        self._ready: deque[bytes] = deque()
+
+    def __aiter__(self) -> "Lines":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._ready:
+            self._ready.extend(await anext(self._batches))
+        return self._ready.popleft()
+
+
+class Batches:
+    """A body in lines, as many at once as have come: never none."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._rest = bytearray()
         self._ended = False
 
-    def __aiter__(self) -> "Lines":
+    def __aiter__(self) -> "Batches":
         return self
 
     async def __anext__(self) -> list[bytes]:

@@ -98,9 +98,8 @@ async def test_an_engine_that_goes_away_or_raves_is_lost(tmp_path: Path, answer:
             connector = await serve(tmp_path, nursery, handler)
             with pytest.raises(EngineLost):
                 async with connector.open("GET", "/x") as found:
-                    async for lines in found.lines():
-                        for line in lines:
-                            parsed(line)
+                    async for line in found.lines():
+                        parsed(line)
             nursery.cancel_scope.cancel()
 
 
@@ -120,7 +119,7 @@ async def test_lines_are_put_together_and_bounded(tmp_path: Path, monkeypatch: p
             found = []
             with pytest.raises(EngineLost, match="more than 1000 bytes"):
                 async with connector.open("GET", "/x") as answer:
-                    async for lines in answer.lines():
+                    async for lines in answer.batches():
                         found += map(parsed, lines)
             assert found == [{"a": 1}, {"b": 2}, {"c": 3}]
             nursery.cancel_scope.cancel()
@@ -136,7 +135,7 @@ async def test_what_came_together_is_taken_together(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             async with connector.open("GET", "/x") as answer:
-                found = [[parsed(line)["a"] for line in lines] async for lines in answer.lines()]
+                found = [[parsed(line)["a"] for line in lines] async for lines in answer.batches()]
             assert found == [list(range(50))]
             nursery.cancel_scope.cancel()
 
@@ -153,7 +152,7 @@ async def test_what_came_before_nonsense_is_given_first(tmp_path: Path) -> None:
             found: list[bytes] = []
             with pytest.raises(EngineLost):
                 async with connector.open("GET", "/x") as answer:
-                    async for lines in answer.lines():
+                    async for lines in answer.batches():
                         found += lines
             assert found == [b'{"a": 1}']
             nursery.cancel_scope.cancel()
