@@ -1,6 +1,10 @@
 """`python -m blacktree`."""
 
-from blacktree.cli.main import main
-
 if __name__ == "__main__":
+    from blacktree.cli.early import leave_in_order_from_now_on
+
+    leave_in_order_from_now_on()
+
+    from blacktree.cli.main import main
+
     main()

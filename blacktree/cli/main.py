@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from blacktree import __version__
+from blacktree.cli.early import leave_in_order_from_now_on
 from blacktree.cli.options import DEBUG, debug_option, server_options
 
 # Name → (module, one line for `--help`). Written here so that `--help` needs no command's module.
@@ -146,4 +147,5 @@ def tree() -> None:
 
 def main() -> None:
     """Run the program; ends the process with an exit code of contract.md, section 1."""
+    leave_in_order_from_now_on()
     tree(prog_name="blacktree")

@@ -134,3 +134,27 @@ def test_a_whole_farm_that_is_told_to_end_while_it_starts(tmp_path: Path, signal
                 process.wait()
         recorded = (farm.state / "worker.process").read_text().split()[0]
         assert not Path(f"/proc/{recorded}").exists(), farm.log.read_text()
+
+
+@pytest.mark.parametrize("command", ["up", "orchestrator", "worker"])
+def test_told_to_end_while_python_still_imports(command: str, tmp_path: Path) -> None:
+    environ = {"PATH": os.defpath, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    process = subprocess.Popen([*COMMAND, command], env=environ, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 20
+        while not _catches(process.pid, signal.SIGTERM):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 0, said.decode()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
