@@ -9,7 +9,8 @@ import click
 import trio
 
 from blacktree.cli.exits import CANCELED, FAILED, LEFT_RUNNING, OK
-from blacktree.cli.progress import Event, JsonPrinter, PlainPrinter, Printer, shown
+from blacktree.cli.progress import JsonPrinter, PlainPrinter, Printer
+from blacktree.cli.wording import Event, shown
 from blacktree.client import Client
 
 ENDS = {"running": OK, "failed": FAILED, "stopped": CANCELED}

@@ -156,7 +156,7 @@ def _note(found: Mapping[str, Any]) -> str:
 
 def deployment_lines(found: Mapping[str, Any]) -> list[str]:
     """A deployment for a person."""
-    from blacktree.cli.progress import shown
+    from blacktree.cli.wording import shown
 
     rows = [
         ("deployment", found["name"]),
