@@ -40,6 +40,7 @@ PULL_SECONDS = 1800.0
 # For the last lines of a container that has ended, when nobody takes what came before them.
 LAST_WORDS_SECONDS = 3.0
 REMOVE_SECONDS = 30.0
+CREATE_SECONDS = 10.0
 
 
 def name_of(container: Container) -> tuple[ReplicaName, int] | None:
@@ -274,8 +275,14 @@ class Replica:
             values = {name: self.order.secrets[name] for name in run.secrets}
             mounts += await in_thread(lambda: self._around.secrets.write(mark, values))
         self._number += 1
-        made = await self._containers.create(self._request(mark, run, mounts))
-        for old in self._old:
+        made = ""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CREATE_SECONDS):
+            # Not cut short: what was asked for is made, whether we wait for it or not, and must be removed.
+            made = await self._containers.create(self._request(mark, run, mounts))
+            self._old.append(made)
+        if self._old[-1:] != [made]:
+            raise EngineLost(f"the engine did not make a container in {CREATE_SECONDS:g} s")
+        for old in self._old[:-1]:
             await self._remove(old)
         self._old = [made]
         await self._containers.start(made)

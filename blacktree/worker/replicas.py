@@ -116,6 +116,7 @@ class Replicas:
             if self._gone.get(key) == state and not self._books[key].pending:
                 del self._gone[key]
                 self._books.pop(key).remove()
+                self._bell.ring()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Adopt what runs, then keep what is ordered until cancelled. `started` once orders are taken."""
