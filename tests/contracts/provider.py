@@ -7,7 +7,7 @@ import io
 import itertools
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from hashlib import sha256
 
 import pytest
@@ -165,6 +165,72 @@ class ProviderSuite:
     def endless(self, job_id: str) -> BuildRequest:
         """A build that prints `under way` and then never ends by itself."""
         raise NotImplementedError
+
+    def destination(self) -> AbstractContextManager[str]:
+        """An image's name (without tag) that can be pushed to; every image of `succeeding` has layers of its own."""
+        pytest.skip("pushes nowhere")
+
+    def stuck(self) -> AbstractContextManager[str]:
+        """As `destination`, but a push there never comes to its end."""
+        pytest.skip("pushes nowhere")
+
+    async def pushed(self, provider: Provider, name: str, **more: float) -> tuple[str, Recorder]:
+        """Build, name and push; the digest, and what the push told."""
+        image = await provider.build(self.pushable(new_job()), Recorder())
+        sink = Recorder()
+        await provider.tag(image.id, [name])
+        try:
+            return await provider.push(name, None, sink, **more), sink  # type: ignore[arg-type]
+        finally:
+            with trio.CancelScope(shield=True):
+                await provider.untag([name])
+
+    def pushable(self, job_id: str) -> BuildRequest:
+        """A build whose image is pushed."""
+        return self.succeeding(job_id)
+
+    async def test_push_answers_the_digest_and_tells_its_layers(self, provider: Provider) -> None:
+        with self.destination() as name:
+            digest, sink = await self.pushed(provider, f"{name}:one")
+        assert digest.startswith("sha256:")
+        assert sink.started
+        assert all(step.startswith("push/") for step in sink.started)
+        assert set(sink.started) <= set(sink.finished)
+        assert all(ok for _, _, _, ok in sink.finished.values())
+        assert sink.moved
+        assert all(0 <= current <= total and unit == "bytes" for _, current, total, unit in sink.moved)
+
+    async def test_a_push_of_what_is_not_there(self, provider: Provider) -> None:
+        with self.destination() as name, pytest.raises(StepFailed) as caught:
+            await provider.push(f"{name}:nothing", None, Recorder())
+        assert caught.value.code == "image_gone"
+
+    async def test_a_push_that_is_cancelled_ends_at_once(self, provider: Provider) -> None:
+        with self.stuck() as name, trio.fail_after(30):
+            sinks: list[Recorder] = []
+            async with trio.open_nursery() as nursery:
+                image = await provider.build(self.pushable(new_job()), Recorder())
+                await provider.tag(image.id, [f"{name}:one"])
+                sinks.append(Recorder())
+                nursery.start_soon(provider.push, f"{name}:one", None, sinks[0])
+                await sinks[0].until_step("push")
+                nursery.cancel_scope.cancel()
+            assert set(sinks[0].started) <= set(sinks[0].finished)
+            assert not any(ok for _, _, _, ok in sinks[0].finished.values())
+            await provider.untag([f"{name}:one"])
+
+    async def test_a_push_in_which_nothing_moves_is_ended(self, provider: Provider) -> None:
+        with self.stuck() as name, trio.fail_after(30), pytest.raises(StepFailed) as caught:
+            await self.pushed(provider, f"{name}:one", stall_seconds=0.5)
+        assert (caught.value.code, caught.value.again) == ("registry_slow", True)
+
+    async def test_names_are_taken_away_and_again(self, provider: Provider) -> None:
+        image = await provider.build(self.succeeding(new_job()), Recorder())
+        names = ["blacktree-test/untag:one", "blacktree-test/untag:two"]
+        await provider.tag(image.id, names)
+        await provider.untag(names[:1])
+        await provider.untag(names[:1])
+        await provider.untag(names[1:])
 
     async def test_check_takes_builds(self, provider: Provider) -> None:
         health = await provider.check()

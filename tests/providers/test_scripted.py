@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 class TestContract(ProviderSuite):
     capabilities = frozenset({"tags"})
+    hangs = False
 
     def succeeding(self, job_id: str) -> BuildRequest:
         return a_request(job_id, {"step": "1", "name": "RUN echo hello", "lines": 1, "line": "hello"})
@@ -36,6 +38,16 @@ class TestContract(ProviderSuite):
 
     def endless(self, job_id: str) -> BuildRequest:
         return a_request(job_id, {"step": "1", "lines": 1, "line": "under way"}, {"seconds": 3600})
+
+    def destination(self) -> AbstractContextManager[str]:
+        return nullcontext("registry.example/blacktree-test/app")
+
+    def stuck(self) -> AbstractContextManager[str]:
+        self.hangs = True
+        return nullcontext("registry.example/blacktree-test/app")
+
+    def pushable(self, job_id: str) -> BuildRequest:
+        return a_request(job_id, {"push": True, "seconds": 3600 if self.hangs else 0})
 
 
 async def test_no_script_succeeds_at_once_and_equal_requests_give_equal_images(provider: Provider) -> None:

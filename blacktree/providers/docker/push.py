@@ -64,7 +64,7 @@ class Push:
         if "errorDetail" in message or "error" in message:
             detail = message.get("errorDetail")
             text = detail.get("message") if isinstance(detail, dict) else None
-            raise from_text(str(text or message.get("error")), self._parts.host)
+            raise _failed(str(text or message.get("error")), self._parts.host)
         aux = message.get("aux")
         if isinstance(aux, dict) and aux.get("Digest"):
             self.digest = str(aux["Digest"])
@@ -127,14 +127,18 @@ def encoded(login: Login | None, host: str) -> str:
 
 
 def _refused(error: EngineRefused, host: str) -> BlacktreeError:
-    if "no such image" in error.message.lower() or "does not exist locally" in error.message:
+    if error.status in (502, 503, 504):
+        return EngineLost(f"push: the engine says {error.status}: {error.message}")
+    return _failed(error.message, host)
+
+
+def _failed(text: str, host: str) -> StepFailed:
+    if "no such image" in text.lower() or "does not exist locally" in text:
         return StepFailed(
-            f"the image is no longer on the engine: {error.message}",
+            f"the image is no longer on the engine: {text}",
             code="image_gone",
             again=True,
             step="push",
             advice="was it pruned? give the worker a larger image budget",
         )
-    if error.status in (502, 503, 504):
-        return EngineLost(f"push: the engine says {error.status}: {error.message}")
-    return from_text(error.message, host)
+    return from_text(text, host)

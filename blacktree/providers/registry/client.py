@@ -223,13 +223,18 @@ class Registry:
                 async with self._http.stream(method, url, headers=dict(headers or {}), **content) as answer:
                     parts: list[bytes] = []
                     size = 0
-                    async for chunk in answer.aiter_raw():
-                        size += len(chunk)
-                        if size > MAX_BODY_BYTES:
-                            raise fault(
-                                "registry_garbage", f"{self.host}: {what}: the answer is over {MAX_BODY_BYTES} bytes"
-                            )
-                        parts.append(chunk)
+                    # Ended by a cancellation: leaving the loop would leave httpx's generators to the collector.
+                    with trio.CancelScope() as enough:
+                        async for chunk in answer.aiter_raw():
+                            size += len(chunk)
+                            if size > MAX_BODY_BYTES:
+                                enough.cancel()
+                            else:
+                                parts.append(chunk)
+                    if size > MAX_BODY_BYTES:
+                        raise fault(
+                            "registry_garbage", f"{self.host}: {what}: the answer is over {MAX_BODY_BYTES} bytes"
+                        )
                     found = {name.lower(): value for name, value in answer.headers.items()}
                     return _Reply(status=answer.status_code, headers=found, body=b"".join(parts))
         except (trio.TooSlowError, httpx.TimeoutException):

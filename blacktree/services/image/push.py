@@ -67,14 +67,16 @@ class _Push:
         self._uploaded: list[str] = []
 
     async def run(self, image_id: str) -> None:
-        done = False
         try:
             manifest = await self._manifest(image_id)
             moved, withheld = await self._publish(manifest)
-            done = True
-        finally:
-            if self._uploaded:
-                await self._tidy(TIDY_SECONDS if done else LAST_TIDY_SECONDS)
+        except trio.Cancelled:
+            await self._tidy(LAST_TIDY_SECONDS)
+            raise
+        except BlacktreeError:
+            await self._tidy(TIDY_SECONDS)
+            raise
+        await self._tidy(TIDY_SECONDS)
         first = moved[0] if moved else f"{image_of(self._build)}@{manifest.digest}"
         self._build.image = Image(
             reference=first, id=image_id, digest=manifest.digest, references=moved, withheld=withheld
@@ -152,6 +154,8 @@ class _Push:
     async def _tidy(self, seconds: float) -> None:
         """Take away the tags of this attempt, and of earlier ones that were killed. Where a registry has no such
         thing, they stay."""
+        if not self._uploaded:
+            return
         build = self._build
         platforms = [variant.platform for variant in build.variants] or [""]
         first = max(1, build.attempt - MAX_EARLIER)
