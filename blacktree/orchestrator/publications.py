@@ -67,7 +67,7 @@ class Publications:
         Durable on return: from then on no older job gets any of the others. Nothing is given where the store fails.
         """
         job = held.job
-        if job.origin is not None and not job.origin.trusted:
+        if not _may(job, "push"):
             return list(references)
         try:
             async with self._one_at_a_time:
@@ -91,7 +91,8 @@ class Publications:
         body = _encode(Publication(job_id=job.id, since=since, until=now() + timedelta(seconds=seconds) + MARGIN))
         for reference in granted:
             await self._store.revise(NAMES, reference, lambda _: body)
-        if granted and job.spec.image is not None:
+        # Nobody builds on what came from somebody who may not share a cache.
+        if granted and job.spec.image is not None and _may(job, "cache"):
             image = _encode(LastImage(reference=granted[0], repository=job.spec.repository))
             await self._store.revise(IMAGES, job.spec.image, lambda _: image)
         return withheld
@@ -114,7 +115,7 @@ class Publications:
 
     async def cache_for(self, job: Job) -> list[str]:
         """Under which name this image was published last, if the same repository did it; for its layers."""
-        if not job.spec.push or job.spec.image is None:
+        if not job.spec.push or job.spec.image is None or not _may(job, "cache"):
             return []
         try:
             body = await self._store.document(IMAGES, job.spec.image)
@@ -142,6 +143,10 @@ class Publications:
         except NotFound:
             return False
         return True
+
+
+def _may(job: Job, what: str) -> bool:
+    return job.origin is None or job.origin.may(what)
 
 
 def _unless_changed(seen: bytes, found: bytes | None) -> bytes | None:
