@@ -3,13 +3,15 @@
 import base64
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 ENVIRONMENT = {
     "PATH": os.environ.get("PATH", os.defpath),
@@ -59,7 +61,7 @@ class GitServer:
     `status` answers with this code, `login` asks for `user:password`. `requests` lists the paths asked for.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.root = root
         self.hang = False
         self.garbage = False
@@ -85,11 +87,20 @@ class GitServer:
             daemon_threads = True
             block_on_close = False
 
+            def shutdown_request(self, request: Any) -> None:
+                if isinstance(request, ssl.SSLSocket):
+                    # TLS wants its own good-bye.
+                    with suppress(OSError):
+                        request.unwrap()
+                super().shutdown_request(request)
+
             def handle_error(self, request: object, client_address: object) -> None: ...  # clients go away by design
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'http' if tls is None else 'https'}://{host}:{self.port}"
 
     def run(self) -> None:
         """Serve until `stop`; in a thread."""
@@ -169,9 +180,9 @@ class GitServer:
 
 
 @contextmanager
-def git_server(root: Path) -> Iterator[GitServer]:
-    """A running `GitServer`."""
-    server = GitServer(root)
+def git_server(root: Path, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[GitServer]:
+    """A running `GitServer`; with `tls` it is https."""
+    server = GitServer(root, tls, host)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

@@ -14,6 +14,13 @@ _TABLE: list[tuple[str, str, str, str, bool]] = [
         True,
     ),
     (
+        r"GnuTLS recv error|non-properly terminated|SSL_read|SSL_ERROR_SYSCALL",
+        "fetch_interrupted",
+        "the host broke off in the middle",
+        "",
+        True,
+    ),
+    (
         r"SSL certificate problem|server certificate verification failed|certificate subject name|SSL peer certificate"
         r"|gnutls_handshake\(\) failed|SSL routines|SSL_ERROR|TLS connect error|unable to get local issuer",
         "tls_failed",
