@@ -22,6 +22,9 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=0)]
 
+# The client's, and the key itself: that one is taken out of the environment and is in no listing.
+NOT_SETTINGS = ("BLACKTREE_SERVER", "BLACKTREE_TOKEN", "BLACKTREE_ORCHESTRATOR_SECRETS_KEY")
+
 SECRET_KEYS = frozenset({"broker_url"})
 
 
@@ -39,6 +42,7 @@ class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     shutdown_grace_seconds: Annotated[float, Meta(ge=0)] = 10.0
     allow_local_sources: bool = False
     secrets_directory: str = ""
+    secrets_key_file: str = ""
     tls_certificate_file: str = ""
     tls_key_file: str = ""
     tls_client_ca_file: str = ""
@@ -239,7 +243,7 @@ def _source(name: str, table: Any, path: str) -> Source:
 
 def _read_environment(environ: Mapping[str, str], values: dict[str, dict[str, Any]], origins: Origins) -> None:
     for name, text in environ.items():
-        if not name.startswith("BLACKTREE_") or name in ("BLACKTREE_SERVER", "BLACKTREE_TOKEN"):
+        if not name.startswith("BLACKTREE_") or name in NOT_SETTINGS:
             continue
         section, _, key = name.removeprefix("BLACKTREE_").lower().partition("_")
         if section not in SECTIONS:

@@ -18,7 +18,7 @@ from blacktree.cli import findings
 from blacktree.cli.findings import Finding
 from blacktree.cli.server import Endpoint
 from blacktree.config import Config, Origins, default_state_directory
-from blacktree.errors import BlacktreeError
+from blacktree.errors import BlacktreeError, NotAllowed, Unavailable
 
 if TYPE_CHECKING:
     from blacktree.providers.base import Health
@@ -40,6 +40,7 @@ async def examine(config: Config, origins: Origins, where: Endpoint | BlacktreeE
         ("files", files),
         ("broker", lambda: _broker(config)),
         ("server", lambda: _server(where, advice)),
+        ("secrets", lambda: _secrets(where)),
         ("orchestrator", lambda: _orchestrator(config, origins)),
     ]
     found: dict[str, list[Finding]] = {}
@@ -87,6 +88,8 @@ def local_findings(config: Config, origins: Origins) -> list[Finding]:
             named = getattr(settings, key, "")
             if named:
                 result.append(findings.secret_file(f"{part}.{key}", Path(named)))
+        if key_file := getattr(settings, "secrets_key_file", ""):
+            result.append(findings.key_file(Path(key_file), path))
         for key in ("token", "join-token"):
             if part == "orchestrator" and (path / key).exists():
                 result.append(findings.secret_file(key, path / key))
@@ -204,6 +207,21 @@ async def _server(where: Endpoint | BlacktreeError, advice: str) -> list[Finding
     else:
         found.append(Finding(part="clocks", status="warning", text="not compared: the server does not tell its time"))
     return found
+
+
+async def _secrets(where: Endpoint | BlacktreeError) -> list[Finding]:
+    from blacktree.client import Client
+    from blacktree.client.secrets import list_secrets
+
+    if isinstance(where, BlacktreeError):
+        return []
+    try:
+        async with Client(where.url, where.token, patience_seconds=0) as farm:
+            found = await list_secrets(farm)
+    except (Unavailable, NotAllowed):
+        # The look at the server says it.
+        return []
+    return [findings.secret_store(found["key"], len(found["secrets"]))]
 
 
 def _get_ready(where: Endpoint) -> tuple[int, dict[str, str], bytes]:

@@ -10,6 +10,7 @@ import trio
 
 from blacktree.cli.state import JOIN_TOKEN_FILE, TOKEN_FILE, ensure_token, read_token, write_server
 from blacktree.config import Config, Origins, default_state_directory
+from blacktree.keyfile import KeyPlace, find_place, own_directory, take_variable
 
 if TYPE_CHECKING:
     from blacktree.api.door import Door
@@ -41,6 +42,22 @@ def completed(config: Config, origins: Origins, state: Path, *, one_machine: boo
     if one_machine and origins["orchestrator", "allow_local_sources"] == "default":
         changes["allow_local_sources"] = True
     return msgspec.structs.replace(config, orchestrator=msgspec.structs.replace(config.orchestrator, **changes))
+
+
+def key_places(config: Config, *, make: bool) -> Callable[[str], KeyPlace]:
+    """Where a farm's key is, by the farm's id; takes the key out of the environment. `make`: `up` may make one.
+
+    Raises `BadRequest` for a variable that holds no key.
+    """
+    setting, variable = config.orchestrator.secrets_key_file, take_variable(os.environ)
+    state = Path(config.orchestrator.state_directory)
+
+    def place(farm_id: str) -> KeyPlace:
+        own = own_directory(os.environ) / f"secrets-{farm_id}.key" if make else None
+        return find_place(setting and os.path.abspath(setting), variable, os.environ, own=own, apart=state)
+
+    place("")
+    return place
 
 
 class AnnouncedDoor:

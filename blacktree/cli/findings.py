@@ -101,6 +101,41 @@ def build_secrets(part: str, directory: Path) -> list[Finding]:
     return [found for found in (secret_file(part, path) for path in files) if found.status != "ok"]
 
 
+def key_file(path: Path, state: Path) -> Finding:
+    """The key of the secret store: there, for its owner alone, and not beside what it seals."""
+    from blacktree.errors import BadRequest
+    from blacktree.keyfile import read_keys
+
+    part = "orchestrator.secrets_key_file"
+    try:
+        keys = read_keys(path, apart=state)
+    except BadRequest as error:
+        return Finding(part=part, status="problem", text=error.message, advice=error.advice)
+    if len(keys) > 1:
+        return Finding(
+            part=part,
+            status="warning",
+            text=f"{path} holds {len(keys)} keys: a rotation has not ended",
+            advice="run `blacktree secret rotate-key` again",
+        )
+    return Finding(part=part, status="ok", text=str(path))
+
+
+def secret_store(key: Mapping[str, str], count: int) -> Finding:
+    """How the farm's key stands, as the door tells it."""
+    if key["trouble"]:
+        return Finding(
+            part="secrets",
+            status="problem",
+            text=key["trouble"],
+            advice="give the farm the key its secrets were sealed with; nothing is lost until they are removed",
+        )
+    if not key["id"]:
+        text = "none, and no key yet" if key["place"] != "nowhere" else "no key: the farm takes no secrets"
+        return Finding(part="secrets", status="ok", text=text)
+    return Finding(part="secrets", status="ok", text=f"{count} kept, their key is in {key['place']}")
+
+
 def registry(environ: Mapping[str, str]) -> Finding:
     """The registry logins that builds use: `config.json` in `DOCKER_CONFIG`, and its credential helpers."""
     base = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", "/"), ".docker")

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workers": ("workers", "List the workers."),
     "drain": ("workers", "Let a worker finish what it has and take nothing more."),
     "source": ("sources", "Declare repositories whose webhooks are built."),
+    "secret": ("secret", "Keep secrets for builds, deployments and webhooks."),
+    "registry": ("registry", "Log the farm in to registries."),
     "doctor": ("doctor", "Check every part that a build needs."),
     "config": ("config", "Show the effective configuration and where it comes from."),
     "systemd": ("systemd", "Print a hardened systemd unit."),

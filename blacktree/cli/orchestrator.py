@@ -21,7 +21,7 @@ def orchestrator(config_file: str | None) -> None:
     import trio
 
     from blacktree import log
-    from blacktree.cli.farm import AnnouncedDoor, announced_doors, completed, state_directory
+    from blacktree.cli.farm import AnnouncedDoor, announced_doors, completed, key_places, state_directory
     from blacktree.cli.state import open_state
     from blacktree.config import load
 
@@ -30,11 +30,12 @@ def orchestrator(config_file: str | None) -> None:
     state = state_directory(config, "orchestrator")
     with open_state(state):
         config = completed(config, origins, state, one_machine=False)
+        keys = key_places(config, make=False)
 
         async def run() -> None:
             from blacktree.orchestrator.daemon import serve
 
             opened: list[AnnouncedDoor] = []
-            await serve(config, doors=announced_doors(config, state, opened))
+            await serve(config, doors=announced_doors(config, state, opened), key_place=keys)
 
         trio.run(run, strict_exception_groups=True)

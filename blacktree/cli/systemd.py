@@ -173,4 +173,6 @@ def _credentials(part: str) -> list[str]:
     return [
         "#   LoadCredential=token:/etc/blacktree/token",
         "#   Environment=BLACKTREE_ORCHESTRATOR_TOKEN_FILE=%d/token",
+        "# and the key of the secret store, which is found by its name:",
+        "#   LoadCredential=secrets-key:/etc/blacktree/secrets-key",
     ]

@@ -10,8 +10,11 @@ import click
 from blacktree.cli.options import config_option, debug_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blacktree.cli.farm import AnnouncedDoor
     from blacktree.config import Config
+    from blacktree.keyfile import KeyPlace
     from blacktree.orchestrator.control import Control, WorkerView
 
 EPILOG = """\b
@@ -40,7 +43,7 @@ def up(state: str | None, listen: str | None, slots: int | None, broker: str | N
     import trio
 
     from blacktree import log
-    from blacktree.cli.farm import completed, state_directory
+    from blacktree.cli.farm import completed, key_places, state_directory
     from blacktree.cli.state import open_state, runtime_directory
     from blacktree.config import load
 
@@ -56,8 +59,9 @@ def up(state: str | None, listen: str | None, slots: int | None, broker: str | N
     with open_state(directory):
         runtime = runtime_directory(os.environ, directory)
         config = on_one_machine(completed(config, origins, directory, one_machine=True), directory, runtime)
+        keys = key_places(config, make=True)
         absolute = os.path.abspath(config_file) if config_file else None
-        trio.run(_run, config, directory, absolute, strict_exception_groups=True)
+        trio.run(_run, config, directory, absolute, keys, strict_exception_groups=True)
 
 
 def on_one_machine(config: "Config", state: Path, runtime: Path) -> "Config":
@@ -80,18 +84,20 @@ def on_one_machine(config: "Config", state: Path, runtime: Path) -> "Config":
 def worker_environment(config: "Config") -> dict[str, str]:
     """The environment of the child: ours, with what `up` decided."""
     from blacktree.cli.child import own_python_path
+    from blacktree.keyfile import VARIABLE
 
     environ = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "STATE_DIRECTORY")}
     for key in ("orchestrator", "listen", "advertise", "state_directory", "join_token_file", "slots", "id"):
         environ[f"BLACKTREE_WORKER_{key.upper()}"] = str(getattr(config.worker, key))
-    # The broker's password is none of the worker's business, nor is what makes a client of this shell.
-    for key in ("BLACKTREE_ORCHESTRATOR_BROKER_URL", "MQ_URL", "BLACKTREE_TOKEN", "BLACKTREE_SERVER"):
+    # The broker's password and the farm's key are none of the worker's business, nor is what makes a client of this
+    # shell.
+    for key in ("BLACKTREE_ORCHESTRATOR_BROKER_URL", "MQ_URL", VARIABLE, "BLACKTREE_TOKEN", "BLACKTREE_SERVER"):
         environ.pop(key, None)
     environ["PYTHONPATH"] = own_python_path(os.environ)
     return environ
 
 
-async def _run(config: "Config", state: Path, config_file: str | None) -> None:
+async def _run(config: "Config", state: Path, config_file: str | None, keys: "Callable[[str], KeyPlace]") -> None:
     """Orchestrator here, worker as a child; the child is ended when the orchestrator has: it drains first."""
     import functools
 
@@ -120,7 +126,7 @@ async def _run(config: "Config", state: Path, config_file: str | None) -> None:
     )
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as farm:
-            await farm.start(functools.partial(serve, config, doors=doors, farewell=child.end))
+            await farm.start(functools.partial(serve, config, doors=doors, farewell=child.end, key_place=keys))
             await outer.start(child.run)
             outer.start_soon(_announce, config, state, opened[0], controls[0])
         outer.cancel_scope.cancel()
