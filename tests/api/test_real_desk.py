@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
 
 from blacktree.api.door import Door
+from blacktree.cipher import Key
 from blacktree.client import Client
 from blacktree.config import Config, DoorConfig
+from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.daemon import serve
 from tests.api.little import SPEC, TOKEN, House
@@ -20,11 +23,12 @@ from tests.api.talk import ask, talking
 class _Opened(House):
     """A house whose door the daemon opens."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: DoorConfig) -> None:
         self.doors: list[Door] = []
+        self.config = config
 
     def open(self, control: Control) -> list[Door]:
-        self.doors.append(Door(control, DoorConfig(), listen="127.0.0.1:0", token=TOKEN))
+        self.doors.append(Door(control, self.config, listen="127.0.0.1:0", token=TOKEN))
         return self.doors
 
     def look(self) -> None:
@@ -34,7 +38,8 @@ class _Opened(House):
 
 
 @asynccontextmanager
-async def real_house(directory: Path) -> AsyncIterator[_Opened]:
+async def real_house(directory: Path, *keys: Key, **door: Any) -> AsyncIterator[_Opened]:
+    """`keys`: those of its secrets; `door`: fields of `DoorConfig`."""
     (directory / "join").write_text("a-join-token-of-some-length\n")
     (directory / "join").chmod(0o600)
     config = Config()
@@ -45,12 +50,14 @@ async def real_house(directory: Path) -> AsyncIterator[_Opened]:
         join_token_file=str(directory / "join"),
         minimum_free_disk_bytes=0,
     )
-    config = msgspec.structs.replace(config, orchestrator=orchestrator)
-    house = _Opened()
+    config = msgspec.structs.replace(config, orchestrator=orchestrator, door=DoorConfig(**door))
+    house = _Opened(config.door)
+    place = KeyPlace(what="a test", fixed=keys)
     stop = trio.Event()
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve, config, doors=house.open, signals=False, stop=stop))
+            farm = partial(serve, config, doors=house.open, signals=False, stop=stop, key_place=lambda _: place)
+            await nursery.start(farm)
             house.look()
             yield house
             stop.set()
