@@ -142,8 +142,8 @@ def filled_tags(tags: list[Any], origin: Origin) -> list[Any]:
     One whose place is empty for this event is left out, and so is a double.
     """
     words = {
-        "branch": origin.branch if origin.pull_request is None else "",
-        "tag": origin.tag,
+        "branch": _as_tag(origin.branch) if origin.pull_request is None else "",
+        "tag": _as_tag(origin.tag),
         "commit": origin.commit,
         "short": origin.commit[:12],
         "pull_request": "" if origin.pull_request is None else str(origin.pull_request),
@@ -155,14 +155,14 @@ def filled_tags(tags: list[Any], origin: Origin) -> list[Any]:
             continue
         if any(words.get(name) == "" for name in _TAG_FIELDS.findall(tag)):
             continue
-        text = _TAG_FIELDS.sub(lambda found: _as_tag(words.get(found[1], found[0])), tag)
+        text = _TAG_FIELDS.sub(lambda found: words.get(found[1], found[0]), tag)[:128]
         if text not in filled:
             filled.append(text)
     return filled
 
 
 def _as_tag(word: str) -> str:
-    return word if word.startswith("{") else _NO_TAG.sub("-", word)[:100]
+    return _NO_TAG.sub("-", word).lstrip(".-")[:100]
 
 
 def restricted(spec: JobSpec, origin: Origin | None) -> JobSpec:

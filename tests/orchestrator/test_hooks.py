@@ -10,11 +10,14 @@ import pytest
 import trio
 
 from blacktree.cipher import new_key
-from blacktree.errors import BadRequest, NotAllowed, NotFound
+from blacktree.errors import BadRequest, Conflict, NotAllowed, NotFound
 from blacktree.job import Job
+from blacktree.orchestrator.deliveries import Deliveries
+from blacktree.orchestrator.forges.base import Pushed
 from blacktree.orchestrator.hookcontrol import Delivery, Receipt
 from blacktree.secret import SecretKind
 from blacktree.source import source_from
+from blacktree.storage.memory import MemoryStore
 from tests.orchestrator.conftest import House, open_house
 from tests.parts import forge as forges
 from tests.parts.forge import SECRET, ZEROS, commit_id, pull_request, push
@@ -337,3 +340,60 @@ async def test_a_burst_is_two_builds_at_most(tmp_path: Path) -> None:
         built = [job.id for job in jobs if (await house.control.job(job.id)).job.attempt]
         assert len(built) <= 2, built
         assert len(worker.held) <= 2
+
+
+async def test_configured_sources_are_read_only(tmp_path: Path) -> None:
+    configured = source_from({"name": "app", "repository": URL, "webhook_secret": "hook"})
+    async with open_house(tmp_path, keys=[KEY], memory=True, sources={"app": configured}) as house:
+        await house.control.secrets.put("hook", SECRET, kind=SecretKind.WEBHOOK)
+        assert [view.configured for view in house.control.sources.all()] == [True]
+        for change in (
+            house.control.sources.edit("app", {"push": True}),
+            house.control.sources.remove("app"),
+            house.control.sources.add(configured),
+        ):
+            with pytest.raises(Conflict):
+                await change
+        await accepted(house, delivery("github", push("github", URL)))
+        await all_jobs(house, 1)
+
+
+async def test_a_configured_source_that_is_ourselves_is_refused(tmp_path: Path) -> None:
+    own = source_from({"name": "app", "repository": "https://farm.example.org/team/app.git"})
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with open_house(
+            tmp_path, memory=True, sources={"app": own}, door={"public_url": "https://farm.example.org"}
+        ):
+            pass
+    assert "this farm itself" in str(leaf(caught.value))
+
+
+def leaf(error: BaseException) -> BaseException:
+    return leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def test_what_is_done_is_forgotten_in_time(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        deliveries = Deliveries(store, days=7, most=3)
+        entries = []
+        for number in range(6):
+            event = Pushed(repositories=[], branch="main", commit=commit_id(number))
+            keys = [f"key {number}"]
+            entries.append(
+                await deliveries.enter(
+                    forge="x", delivery="", identity=keys[0], keys=keys, sources=["app"], event=event
+                )
+            )
+        for entry in entries[1:]:
+            await deliveries.done(entry, ["made job x"])
+        assert await deliveries.forget() == 3
+        # What is not done stays, however old.
+        assert [await deliveries.earlier([f"key {number}"]) is not None for number in range(6)] == [
+            True, False, False, False, True, True,
+        ]  # fmt: skip
+        again = Deliveries(store, days=7, most=3)
+        assert [entry.name for entry in await again.load()] == [entries[0].name]
+        assert len(again) == 3
+        nursery.cancel_scope.cancel()
