@@ -105,16 +105,12 @@ def total_span(records: Iterable[Record]) -> int:
 _encode = msgspec.json.Encoder().encode
 
 
-def events_json(record: Record, first_seq: int) -> list[bytes]:
-    """The record's events as encoded JSON objects, numbered from `first_seq`."""
+def events_json(record: Record, first_seq: int) -> bytes:
+    """The record's events as JSON objects with commas between them, numbered from `first_seq`."""
     head = f',"time":"{rfc3339(record.time)}","attempt":{record.attempt},"type":'.encode()
     if type(record) is Lines:
         tail = head + b'"log","step":' + _encode(record.step) + b',"stream":' + _encode(record.stream)
-        tail += b',"partial":true,"line":' if record.partial else b',"line":'
-        # Encoding the lines as one array is one call; single lines would be hundreds of thousands.
-        lines = record.text.split("\n")
-        lines.pop()
-        return [b'{"seq":%d%b%b}' % (seq, tail, _encode(line)) for seq, line in enumerate(lines, first_seq)]
+        return _lines_json(record.text, first_seq, tail + (b',"partial":true' if record.partial else b""))
     start = b'{"seq":%d%b' % (first_seq, head)
     rest: dict[str, str | int | float | bool | None]
     match record:
@@ -142,7 +138,21 @@ def events_json(record: Record, first_seq: int) -> list[bytes]:
         case Notice():
             rest = {"code": record.code, "text": record.text, "step": record.step or None}
             kind = b'"notice",'
-    return [start + kind + _encode(rest)[1:]]
+    return start + kind + _encode(rest)[1:]
+
+
+def _lines_json(text: str, first_seq: int, head: bytes) -> bytes:
+    # All lines are encoded by one call and put into place by another: single ones would be hundreds of thousands.
+    if "\\" in text:
+        lines = [_encode(line)[1:-1] for line in text.split("\n")[:-1]]
+    else:
+        # No backslash of the text's own: each `\n` is a newline's.
+        lines = _encode(text)[1:-1].split(b"\\n")[:-1]
+    values: list[int | bytes] = [0] * (2 * len(lines))
+    values[0::2] = range(first_seq, first_seq + len(lines))
+    values[1::2] = lines
+    event = b'{"seq":%d' + head.replace(b"%", b"%%") + b',"line":"%b"},'
+    return (event * len(lines))[:-1] % tuple(values)
 
 
 class FarmEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

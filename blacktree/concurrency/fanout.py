@@ -1,9 +1,12 @@
 """One writer, many readers: the newest slices of a sequence, encoded once and shared. Nobody waits for a reader."""
 
-from collections import deque
-from typing import Protocol
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
 
 import trio
+
+MOST_SHARED = 8
 
 
 class Piece(Protocol):
@@ -19,8 +22,22 @@ class Piece(Protocol):
     def next_seq(self) -> int: ...
 
 
-class Fanout:
-    """A bounded window on the end of a sequence. A reader that fell out of it reads from the store instead."""
+P = TypeVar("P", bound=Piece)
+
+
+class _Reading(Generic[P]):
+    """A look into the store that is under way; `found` stays None if it failed."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.found: P | None = None
+
+
+class Fanout(Generic[P]):
+    """A bounded window on the end of a sequence. A reader that fell out of it reads from the store instead.
+
+    There too, readers at the same place share what one of them has read.
+    """
 
     def __init__(self, *, window_bytes: int = 4 << 20) -> None:
         self._window = window_bytes
@@ -28,6 +45,8 @@ class Fanout:
         self._bytes = 0
         self._changed = trio.Event()
         self._joined: dict[tuple[int, int], bytes] = {}
+        self._shared: OrderedDict[int, P] = OrderedDict()
+        self._reading: dict[tuple[int, int], _Reading[P]] = {}
         self.readers = 0
         self.next_seq = 0
         self.ended = False
@@ -89,3 +108,27 @@ class Fanout:
         if body is None:
             body = self._joined[key] = b",".join(pieces[index][2] for index in range(start, end))
         return next_seq, body
+
+    async def share(self, seq: int, read: Callable[[], Awaitable[P]]) -> P:
+        """What `read` gives for `seq`, read once for all who ask at about the same time."""
+        # What was begun before the last `put` may lack what this asker knows to be there.
+        key = (seq, self.next_seq)
+        if (reading := self._reading.get(key)) is not None:
+            await reading.done.wait()
+        if reading is not None and reading.found is not None:
+            return reading.found
+        if (found := self._shared.get(seq)) is not None:
+            await trio.lowlevel.checkpoint()
+            return found
+        reading = self._reading[key] = _Reading()
+        try:
+            reading.found = found = await read()
+        finally:
+            if self._reading.get(key) is reading:
+                del self._reading[key]
+            reading.done.set()
+        if self.readers > 1 and found.next_seq > seq:
+            self._shared[seq] = found
+            if len(self._shared) > MOST_SHARED:
+                self._shared.popitem(last=False)
+        return found

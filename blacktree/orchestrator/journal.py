@@ -7,13 +7,13 @@ import trio
 
 from blacktree.concurrency.fanout import Fanout
 from blacktree.concurrency.threads import in_loose_thread
-from blacktree.event import Record, events_json, total_span
+from blacktree.event import Record, events_json, span, total_span
 from blacktree.job import Job, JobState
 from blacktree.orchestrator.control import Slice
 from blacktree.storage.base import Commit, Store
 
 SLICE_BYTES = 256 * 1024
-SLICE_EVENTS = 2000
+SLICE_EVENTS = 4000
 
 
 class Journal:
@@ -21,7 +21,7 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._fanouts: dict[str, Fanout] = {}
+        self._fanouts: dict[str, Fanout[Slice]] = {}
         self._ends: dict[str, trio.Event] = {}
         self._changed = trio.Event()
         self.version = 1
@@ -105,7 +105,7 @@ class Journal:
 class Reader:
     """One reader's place in one job's events."""
 
-    def __init__(self, store: Store, fanout: Fanout, job: Job, seq: int) -> None:
+    def __init__(self, store: Store, fanout: Fanout[Slice], job: Job, seq: int) -> None:
         self._store = store
         self._fanout = fanout
         self._seq = seq
@@ -128,7 +128,7 @@ class Reader:
             found = None
             # At the very end there is nothing to look up; in the beginning the window does not know where that is.
             if self._seq != changed_before or changed_before == 0:
-                found = await stored(self._store, self.job.id, self._seq, SLICE_EVENTS)
+                found = await self._fanout.share(self._seq, self._stored)
             if found is not None and found.count:
                 self._seq = found.next_seq
                 return found
@@ -140,6 +140,9 @@ class Reader:
             if self._fanout.next_seq == changed_before:
                 await self._fanout.wait()
                 waited = True
+
+    async def _stored(self) -> Slice:
+        return await stored(self._store, self.job.id, self._seq, SLICE_EVENTS)
 
 
 async def stored(store: Store, job_id: str, from_seq: int, limit: int) -> Slice:
@@ -160,11 +163,10 @@ def encode(commit: Commit) -> bytes:
     seq = commit.first_seq
     parts: list[bytes] = []
     for record in commit.records:
-        events = events_json(record, seq)
-        seq += len(events)
-        parts += events
+        parts.append(events_json(record, seq))
+        seq += span(record)
     return b",".join(parts)
 
 
 def _join(records: list[tuple[int, Record]]) -> bytes:
-    return b",".join(event for seq, record in records for event in events_json(record, seq))
+    return b",".join(events_json(record, seq) for seq, record in records)

@@ -118,7 +118,9 @@ def _run(
 
     async def drive() -> dict[str, Any]:
         async with Client(farm.url, (farm.state / "token").read_text().strip()) as client:
-            worker = (await client.workers())[0]["id"]
+            while not (workers := await client.workers()):
+                await trio.sleep(0.05)
+            worker = workers[0]["id"]
             await client.drain(worker)
             job = await client.submit({"repository": "https://git.example/app.git", "build_args": arguments})
             with open_readers(bench, farm, job["id"], readers, stamps=stamps, record=record) as process:
