@@ -21,6 +21,7 @@ from blacktree.strict import convert, nearest
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
 
 # The client's, and the key itself: that one is taken out of the environment and is in no listing.
 NOT_SETTINGS = ("BLACKTREE_SERVER", "BLACKTREE_TOKEN", "BLACKTREE_ORCHESTRATOR_SECRETS_KEY")
@@ -132,6 +133,30 @@ class WebhooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     maximum_remembered: Annotated[int, Meta(ge=100, le=1_000_000)] = 20_000
 
 
+class ScaledPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[scaling.pools.NAME]`: between how many workers this pool is kept, by whom, and how eagerly."""
+
+    provider: str = "processes"
+    minimum: Annotated[int, Meta(ge=0, le=1000)] = 0
+    maximum: Annotated[int, Meta(ge=0, le=1000)] = 4
+    slots: Annotated[int, Meta(ge=1, le=1024)] = 2
+    wait_seconds: Seconds = 5.0
+    idle_seconds: Seconds = 120.0
+    up_cooldown_seconds: Seconds = 5.0
+    down_cooldown_seconds: Seconds = 60.0
+    start_seconds: Positive = 60.0
+    options: dict[str, Any] = {}
+
+
+class ScalingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[scaling]`: which pools grow and shrink by themselves. Without a pool nothing does."""
+
+    interval_seconds: Annotated[float, Meta(ge=0.05, le=3600)] = 2.0
+    retry_first_seconds: Positive = 2.0
+    retry_limit_seconds: Positive = 300.0
+    pools: dict[PoolName, ScaledPool] = {}
+
+
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[log]`: what the daemons say of themselves, on stderr."""
 
@@ -147,6 +172,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     worker: WorkerConfig = WorkerConfig()
     queue: QueueConfig = QueueConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
+    scaling: ScalingConfig = ScalingConfig()
     log: LogConfig = LogConfig()
     sources: dict[str, Source] = {}
 
@@ -189,6 +215,7 @@ def load(
             origins[section, key] = "flag"
     if not values["worker"].get("id"):
         values["worker"]["id"] = _host_id()
+    _check_pools(values["scaling"].get("pools"), origins)
     config = msgspec.structs.replace(convert(values, Config, where="config", lenient=True), sources=sources)
     for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
@@ -254,6 +281,8 @@ def _read_environment(environ: Mapping[str, str], values: dict[str, dict[str, An
 
 
 def _from_text(section: str, key: str, text: str) -> Any:
+    if (section, key) == ("scaling", "pools"):
+        return _tables(text)
     kind = next(field.type for field in msgspec.structs.fields(SECTIONS[section]) if field.name == key)
     if "list" in str(kind) or "tuple" in str(kind):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -283,6 +312,44 @@ def _set(
 ) -> None:
     values[section][key] = value
     origins[section, key] = f"environment {variable}"
+
+
+def _tables(text: str) -> Any:
+    """Tables in a variable: as JSON, for where there is no file."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise BadRequest(
+            f"variable BLACKTREE_SCALING_POOLS is not JSON: {error}",
+            code="invalid_config",
+            advice='write {"POOL": {"maximum": 4}}, or the tables [scaling.pools.POOL] in the file',
+        ) from None
+
+
+def _check_pools(pools: Any, origins: Origins) -> None:
+    """Each `[scaling.pools.NAME]` by itself, so that a mistake is told with the pool's name."""
+    if pools is None:
+        return
+    where = origins.get(("scaling", "pools"), "")
+    if not isinstance(pools, dict):
+        raise _invalid(f"`scaling.pools` ({where}) holds one table for each pool: [scaling.pools.NAME]")
+    for name, table in pools.items():
+        title = f"scaling.pools.{name}"
+        try:
+            msgspec.convert(name, PoolName)
+        except msgspec.ValidationError:
+            raise _invalid(
+                f"[{title}] ({where}): a pool's name has 1 to 32 lower-case letters, digits or `-`"
+            ) from None
+        if not isinstance(table, dict):
+            raise _invalid(f"`{title}` ({where}) is a table: [{title}]")
+        known = list(ScaledPool.__struct_fields__)
+        for key in table:
+            if key not in known:
+                raise _unknown(f"key `{key}` in [{title}] ({where})", key, known)
+        pool = convert(table, ScaledPool, where=title, lenient=True)
+        if pool.minimum > pool.maximum:
+            raise _invalid(f"[{title}]: minimum {pool.minimum} is above maximum {pool.maximum}")
 
 
 def _known(section: str, key: str, what: str) -> None:

@@ -21,6 +21,7 @@ WORDS = {
     "cipher": 0,
     "keyfile": 0,
     "address": 0,
+    "scaling": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

@@ -22,6 +22,7 @@ def orchestrator(config_file: str | None) -> None:
 
     from blacktree import log
     from blacktree.cli.farm import AnnouncedDoor, announced_doors, completed, key_places, state_directory
+    from blacktree.cli.scaling import worker_providers
     from blacktree.cli.state import open_state
     from blacktree.config import load
 
@@ -31,11 +32,13 @@ def orchestrator(config_file: str | None) -> None:
     with open_state(state):
         config = completed(config, origins, state, one_machine=False)
         keys = key_places(config, make=False)
+        providers = worker_providers(config, state)
 
         async def run() -> None:
             from blacktree.orchestrator.daemon import serve
 
             opened: list[AnnouncedDoor] = []
-            await serve(config, doors=announced_doors(config, state, opened), key_place=keys)
+            doors = announced_doors(config, state, opened)
+            await serve(config, doors=doors, key_place=keys, open_worker_provider=providers)
 
         trio.run(run, strict_exception_groups=True)

@@ -83,7 +83,7 @@ def on_one_machine(config: "Config", state: Path, runtime: Path) -> "Config":
 
 def worker_environment(config: "Config") -> dict[str, str]:
     """The environment of the child: ours, with what `up` decided."""
-    from blacktree.cli.child import own_python_path
+    from blacktree.concurrency.oneself import own_python_path
     from blacktree.keyfile import VARIABLE
 
     environ = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "STATE_DIRECTORY")}
@@ -105,10 +105,12 @@ async def _run(config: "Config", state: Path, config_file: str | None, keys: "Ca
 
     from blacktree.cli.child import WorkerChild
     from blacktree.cli.farm import AnnouncedDoor, announced_doors
+    from blacktree.cli.scaling import worker_providers
     from blacktree.orchestrator.daemon import serve
 
     opened: list[AnnouncedDoor] = []
     controls: list[Control] = []
+    providers = worker_providers(config, state)
     make_doors = announced_doors(config, state, opened)
 
     def doors(control: "Control") -> "list[AnnouncedDoor]":
@@ -126,7 +128,10 @@ async def _run(config: "Config", state: Path, config_file: str | None, keys: "Ca
     )
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as farm:
-            await farm.start(functools.partial(serve, config, doors=doors, farewell=child.end, key_place=keys))
+            start = functools.partial(
+                serve, config, doors=doors, farewell=child.end, key_place=keys, open_worker_provider=providers
+            )
+            await farm.start(start)
             await outer.start(child.run)
             outer.start_soon(_announce, config, state, opened[0], controls[0])
         outer.cancel_scope.cancel()

@@ -26,16 +26,17 @@ SIGTERM ends it: it takes nothing more, its builds get shutdown_grace_seconds, t
 
 @click.command(epilog=EPILOG)
 @config_option
+@click.option("--id", "worker_id", metavar="NAME", help="This worker's name (worker.id).")
 @click.option("--with-farm", hidden=True, type=click.Path(file_okay=False), help="End soon after this farm has.")
 @debug_option
-def worker(config_file: str | None, with_farm: str | None) -> None:
+def worker(config_file: str | None, worker_id: str | None, with_farm: str | None) -> None:
     """Run a worker: it takes builds from the orchestrator and runs them on this machine's container engine."""
     import trio
 
     from blacktree import log
     from blacktree.config import load
 
-    config = with_secrets_directory(with_join_token(load(config_file)[0]))
+    config = with_secrets_directory(with_join_token(load(config_file, flags={("worker", "id"): worker_id})[0]))
     if with_farm:
         sys.stderr = Forgiving(sys.stderr)
     log.configure(config.log)

@@ -1,5 +1,6 @@
 """How the daemon stands: starting, ready, degraded or draining, and why."""
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -31,6 +32,8 @@ class Condition:
         self._intake: Intake | None = None
         self._figures: dict[str, Any] = {}
         self.phase = "starting"
+        self.more: list[Callable[[], list[str]]] = []
+        """Further reasons for being degraded."""
         self.loop_delay_seconds = 0.0
 
     def set(self, phase: str) -> None:
@@ -52,6 +55,8 @@ class Condition:
             reasons.append(f"store: {self._store_trouble}")
         if self._intake is not None:
             reasons += self._intake.refusals
+        for ask in self.more:
+            reasons += ask()
         state = self.phase
         if state == "ready" and reasons:
             state = "degraded"

@@ -45,6 +45,7 @@ from blacktree.orchestrator.relay import Relay
 from blacktree.orchestrator.retention import Retention
 from blacktree.orchestrator.runlogs import RuntimeLogs
 from blacktree.orchestrator.runsecrets import RunSecrets
+from blacktree.orchestrator.scaler import Scaler
 from blacktree.orchestrator.sources import Sources, own_places
 from blacktree.orchestrator.statuses import Statuses
 from blacktree.orchestrator.vault import Vault
@@ -52,6 +53,7 @@ from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.client import connect_worker
 from blacktree.rpc.server import serve_orchestrator
 from blacktree.rpc.tls import Tls, require_tls
+from blacktree.scaling import OpenWorkerProvider
 from blacktree.secretfiles import SecretDirectory
 from blacktree.spec import DEFAULT_POOL
 from blacktree.storage import open_store
@@ -81,11 +83,13 @@ async def serve(
     stop: trio.Event | None = None,
     farewell: Callable[[], Awaitable[None]] | None = None,
     key_place: Callable[[str], KeyPlace] = lambda farm_id: KeyPlace(),
+    open_worker_provider: OpenWorkerProvider | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The whole daemon, until SIGTERM (with `signals`) or `stop`. `started()` gives the gRPC address.
 
     `farewell` is awaited, for a bounded time, when all jobs are settled and workers can still leave in order.
+    `open_worker_provider`: who starts workers for `[scaling]`; without one no pool is scaled.
     Cancelling it is like the second SIGTERM: builds are stopped on their workers without grace and go back.
     `key_place` says where the key of this farm's secrets is.
     """
@@ -106,7 +110,7 @@ async def serve(
             # Before all that may take long: to be told to end while starting is nothing to die of.
             await ground.start(stopping, stop.set, hurry.set, reload)
         await ground.start(store.run)
-        house = await _build(config, store, token, tls, key_place)
+        house = await _build(config, store, token, tls, key_place, open_worker_provider)
         await house.live(
             doors,
             token,
@@ -136,18 +140,30 @@ def _tls(config: Config) -> Tls | None:
 
 
 async def _build(
-    config: Config, store: Store, token: str, tls: Tls | None, key_place: Callable[[str], KeyPlace]
+    config: Config,
+    store: Store,
+    token: str,
+    tls: Tls | None,
+    key_place: Callable[[str], KeyPlace],
+    open_worker_provider: OpenWorkerProvider | None,
 ) -> "House":
     farm_id = await store.meta("farm_id", new_id())
     assert farm_id is not None
-    return House(config, store, farm_id, token, tls, key_place(farm_id))
+    return House(config, store, farm_id, token, tls, key_place(farm_id), open_worker_provider)
 
 
 class House:
     """Every long-lived part of the orchestrator, put together once."""
 
     def __init__(
-        self, config: Config, store: Store, farm_id: str, token: str, tls: Tls | None, key_place: KeyPlace
+        self,
+        config: Config,
+        store: Store,
+        farm_id: str,
+        token: str,
+        tls: Tls | None,
+        key_place: KeyPlace,
+        open_worker_provider: OpenWorkerProvider | None = None,
     ) -> None:
         settings = config.orchestrator
         rabbit = bool(settings.broker_url)
@@ -238,6 +254,8 @@ class House:
         runtime_logs = RuntimeLogs(store, keep_bytes=settings.runtime_log_bytes, status=rabbit)
         self.deployments = Deployments(store, self.workers, self.chronicle, runtime_logs, run_secrets)
         self.condition = Condition(store, self.broker, self.journal)
+        self.scaler = Scaler(config, store, self.workers, self.chronicle, open_worker_provider, farm_id=farm_id)
+        self.condition.more.append(self.scaler.troubles)
         self.desk = Desk(
             store,
             self.broker,
@@ -261,6 +279,7 @@ class House:
                 submit=lambda spec, key, actor: self.desk.submit(spec, key=key, actor=actor),
                 readiness=self.condition.readiness,
             ),
+            hope=self.scaler.waiting,
         )
         self.registration = RegistrationDesk(
             store,
@@ -286,6 +305,7 @@ class House:
             self.groups.on_commit,
             self.statuses.on_commit,
             self.deployments.on_commit,
+            self.scaler.on_commit,
         ):
             store.listen(listener, streams=listener in (self.relay.on_commit, self.journal.on_commit))
 
@@ -333,6 +353,7 @@ class House:
             for door in doors(self.desk):
                 await services.start(door.run)
             await services.start(self.condition.run, self.intake)
+            await services.start(self.scaler.run, address)
             async with trio.open_nursery() as running:
                 for held in adopted:
                     running.start_soon(self.jobs.adopt, held, name=f"job {held.name.job_id}")
@@ -350,9 +371,11 @@ class House:
                     services.start_soon(_cut_short, hurry, running.cancel_scope)
                     intake.cancel_scope.cancel(reason="stop taking work")
             self.registration.closing = True
-            if farewell is not None:
-                with trio.move_on_after(FAREWELL_SECONDS):
-                    await farewell()
+            with trio.move_on_after(FAREWELL_SECONDS):
+                async with trio.open_nursery() as leaving:
+                    leaving.start_soon(self.scaler.leave)
+                    if farewell is not None:
+                        leaving.start_soon(farewell)
             self.chronicle.note("stopped", "the orchestrator stopped")
             services.cancel_scope.cancel(reason="all jobs settled")
 
@@ -365,6 +388,7 @@ class House:
 
     def _leaving(self) -> None:
         self.condition.set("draining")
+        self.scaler.close()
         self.chronicle.note("stopping", "the orchestrator is shutting down")
         log.info("shutting down", running=len(self.book))
         notify(f"STOPPING=1\nSTATUS=shutting down, {len(self.book)} builds running")
@@ -387,6 +411,7 @@ class House:
         return (
             self.deployments.figures()
             | self.hooks.figures()
+            | self.scaler.figures()
             | figures(
                 book=self.book,
                 jobs=self.jobs,

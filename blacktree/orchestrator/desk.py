@@ -53,6 +53,7 @@ class Desk:
         sources: SourceControl,
         hooks: HookControl,
         deployments: DeploymentDesk,
+        hope: Callable[[str], str] = lambda pool: "",
     ) -> None:
         self._store = store
         self._broker = broker
@@ -70,6 +71,7 @@ class Desk:
         self.hooks = hooks
         self.deployments = deployments
         self._deployments = deployments.kept
+        self._hope = hope
 
     # Submitting
 
@@ -177,7 +179,10 @@ class Desk:
         status = self._broker.status()
         if not status.connected:
             return f"the broker is away: {status.reason}"
-        reason = self._workers.census.why_waiting(job.spec.pool) or "about to be handed to a worker"
+        reason = self._workers.census.why_waiting(job.spec.pool)
+        if reason and (hope := self._hope(job.spec.pool)):
+            reason = f"{reason}: {hope}"
+        reason = reason or "about to be handed to a worker"
         if not place:
             return reason
         return f"{reason}, {ordinal(await self._store.ahead(job) + 1)} in line"

@@ -263,6 +263,17 @@ class Workers:
         self.touch(member)
         return member
 
+    async def forget(self, worker_id: str) -> None:
+        """It is gone for good, and its id with it: no secret, no drain and no dead entry of it is kept."""
+        for key in (f"drain/{worker_id}", f"worker/{worker_id}"):
+            await self._store.setting(key, None)
+        self._draining.discard(worker_id)
+        self._lease_until.pop(worker_id, None)
+        member = self._members.pop(worker_id, None)
+        if member is not None:
+            member.gone.set()
+            self.touch(member)
+
     def views(self) -> list[WorkerView]:
         """Every worker, the lost ones too, by id."""
         return [view(member) for _, member in sorted(self._members.items())]

@@ -13,7 +13,7 @@ import trio
 
 from blacktree.cipher import Key
 from blacktree.concurrency.island import open_island
-from blacktree.config import Config, DoorConfig, OrchestratorConfig, QueueConfig, WebhooksConfig
+from blacktree.config import Config, DoorConfig, OrchestratorConfig, QueueConfig, ScalingConfig, WebhooksConfig
 from blacktree.job import Job, JobState
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
@@ -87,6 +87,7 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
     door = DoorConfig(**settings.pop("door", {}))
     webhooks = WebhooksConfig(**settings.pop("webhooks", {}))
     sources = settings.pop("sources", {})
+    scaling = settings.pop("scaling", ScalingConfig())
     return Config(
         orchestrator=OrchestratorConfig(
             state_directory="" if memory else str(directory / "state"),
@@ -98,6 +99,7 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
         door=door,
         webhooks=webhooks,
         sources=sources,
+        scaling=scaling,
     )
 
 
@@ -111,11 +113,20 @@ async def open_house(directory: Path, *, keys: Sequence[Key] = (), **settings: A
         return []
 
     stop, ended = trio.Event(), trio.Event()
+    providers = settings.pop("open_worker_provider", None)
     config = a_config(directory, **settings)
 
     async def run(*, task_status: trio.TaskStatus[str]) -> None:
         place = KeyPlace(what="a test", fixed=tuple(keys))
-        await serve(config, doors=doors, signals=False, stop=stop, key_place=lambda _: place, task_status=task_status)
+        await serve(
+            config,
+            doors=doors,
+            signals=False,
+            stop=stop,
+            key_place=lambda _: place,
+            open_worker_provider=providers,
+            task_status=task_status,
+        )
         ended.set()
 
     # The toy workers' own gRPC lands on an island of its own, outside the house.

@@ -1,0 +1,203 @@
+"""The scaler in a whole orchestrator, with a provider whose workers are toys."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from blacktree.config import ScaledPool, ScalingConfig
+from blacktree.errors import EngineLost
+from tests.orchestrator.conftest import TOKEN, House, open_house
+from tests.parts.toy_provider import ToyProvider
+
+QUICK: dict[str, Any] = {
+    "provider": "toys",
+    "slots": 1,
+    "wait_seconds": 0.05,
+    "idle_seconds": 0.1,
+    "up_cooldown_seconds": 0.05,
+    "down_cooldown_seconds": 0.1,
+    "start_seconds": 10.0,
+}
+
+
+@asynccontextmanager
+async def open_scaled(
+    directory: Path, toys: ToyProvider | None = None, *, pools: Any = None, **rules: Any
+) -> AsyncIterator[tuple[House, ToyProvider]]:
+    toys = toys or ToyProvider(directory, TOKEN)
+    scaling = ScalingConfig(
+        interval_seconds=0.05,
+        retry_first_seconds=0.2,
+        retry_limit_seconds=0.4,
+        pools={"default": ScaledPool(**(QUICK | rules))} if pools is None else pools,
+    )
+    async with open_house(directory, scaling=scaling, open_worker_provider=toys.open) as house:
+        house.nursery.start_soon(toys.launch)
+        yield house, toys
+
+
+async def until(house: House, fits: Callable[[], Any]) -> None:
+    with trio.fail_after(15):
+        while not fits():
+            await trio.sleep(0.01)
+
+
+async def told(house: House) -> list[str]:
+    return [event.type for event in await house.control.farm_events(1, 1000)]
+
+
+async def test_from_zero_and_back(tmp_path: Path) -> None:
+    async with open_scaled(tmp_path) as (house, toys):
+        job_id = await house.submit()
+        waiting = (await house.control.job(job_id)).waiting
+        assert waiting is not None
+        assert waiting.startswith("no worker in pool `default`: a worker is being started")
+        await until(house, lambda: toys.toys)
+        (toy,) = toys.toys.values()
+        assert toy.id.startswith("auto-default-")
+        await toy.end(await toy.next_assignment())
+        await house.finished(job_id)
+        await until(house, lambda: toys.stops)
+        await until(house, lambda: not house.control.workers())
+        assert toys.stops == [toy.id]
+        order = ["scaling_up", "worker_joined", "scaling_down", "worker_drained", "scaling_removed"]
+        with trio.fail_after(15):
+            while "scaling_removed" not in (events := await told(house)):
+                await trio.sleep(0.01)
+        assert [each for each in events if each in order] == order
+        await until(house, lambda: house.control.figures()["scaling_workers{pool}"] == {"default": 0})
+        assert house.control.figures()["scaling_started_total{pool}"] == {"default": 1}
+
+
+async def test_never_more_than_the_maximum(tmp_path: Path) -> None:
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.automatic = True
+    async with open_scaled(tmp_path, toys, maximum=3, idle_seconds=0.02) as (house, _):
+        jobs = [await house.submit() for _ in range(40)]
+        for job_id in jobs:
+            assert (await house.finished(job_id)).state == "succeeded"
+        await until(house, lambda: not toys.toys)
+    assert 1 <= toys.most <= 3
+
+
+async def test_the_minimum_is_there_without_a_job_and_is_replaced(tmp_path: Path) -> None:
+    async with open_scaled(tmp_path, minimum=2) as (house, toys):
+        await until(house, lambda: len(house.control.workers()) == 2)
+        victim = next(iter(toys.toys))
+        toys.die(victim, "exit code 1")
+        await until(house, lambda: victim in toys.stops)
+        await until(house, lambda: len(toys.toys) == 2)
+        assert victim not in toys.toys
+
+
+async def test_a_worker_that_builds_is_not_ended(tmp_path: Path) -> None:
+    """A drained one that got a job in the last moment keeps it, whatever the scaler would like."""
+    async with open_scaled(tmp_path) as (house, toys):
+        job_id = await house.submit()
+        await until(house, lambda: toys.toys)
+        (toy,) = toys.toys.values()
+        assignment = await toy.next_assignment()
+        await house.control.drain(toy.id, True)
+        await trio.sleep(0.5)
+        assert toys.stops == []
+        await toy.end(assignment)
+        assert (await house.finished(job_id)).attempt == 1
+        await until(house, lambda: toys.stops)
+
+
+async def test_a_failing_provider_is_told_backed_off_and_forgiven(tmp_path: Path) -> None:
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.fail = EngineLost("no engine answers at /nowhere", advice="start it")
+    async with open_scaled(tmp_path, toys, maximum=1) as (house, _):
+        job_id = await house.submit()
+        await until(house, lambda: len(toys.starts) >= 2)
+        readiness = house.control.readiness()
+        assert readiness.state == "degraded"
+        assert readiness.reasons == ["scaling of pool default: no engine answers at /nowhere; start it"]
+        assert "no worker could be started, again in 0 s: no engine answers" in str(
+            (await house.control.job(job_id)).waiting
+        )
+        before = len(toys.starts)
+        await trio.sleep(1.0)
+        assert len(toys.starts) - before <= 4  # pauses of 0.3 to 0.4 s, not one a round
+        toys.fail = None
+        toys.automatic = True
+        await house.finished(job_id)
+        await until(house, lambda: house.control.readiness().state == "ready")
+        # Told once, not once a try.
+        assert (await told(house)).count("scaling_failed") == 1
+
+
+async def test_what_ends_before_it_joins_is_a_failure_too(tmp_path: Path) -> None:
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.mute = True
+    async with open_scaled(tmp_path, toys, maximum=1) as (house, _):
+        await house.submit()
+        await until(house, lambda: toys.toys)
+        toys.die(next(iter(toys.toys)), "exit code 2")
+        await until(house, lambda: house.control.readiness().reasons)
+        (reason,) = house.control.readiness().reasons
+        assert "was of no use: it has ended (exit code 2)" in reason
+
+
+async def test_one_that_never_joins_is_replaced(tmp_path: Path) -> None:
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.mute = True
+    async with open_scaled(tmp_path, toys, maximum=1, start_seconds=0.2) as (house, _):
+        job_id = await house.submit()
+        await until(house, lambda: toys.stops)
+        toys.mute, toys.automatic = False, True
+        await house.finished(job_id)
+    assert toys.most == 1
+
+
+async def test_a_provider_that_cannot_list_gets_nothing_else_to_do(tmp_path: Path) -> None:
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.broken = EngineLost("gone")
+    async with open_scaled(tmp_path, toys) as (house, _):
+        job_id = await house.submit()
+        await until(house, lambda: house.control.readiness().state == "degraded")
+        assert toys.starts == []
+        toys.broken, toys.automatic = None, True
+        await house.finished(job_id)
+        assert "scaling_recovered" in await told(house)
+
+
+@pytest.mark.parametrize("configured", [True, False])
+async def test_a_restart_finds_what_an_earlier_start_began(tmp_path: Path, configured: bool) -> None:
+    """Kept where the pool is still scaled; ended where it is not any more (here it never comes back to say more)."""
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.mute = True
+    rules: dict[str, Any] = {"minimum": 1, "maximum": 1, "start_seconds": 10.0 if configured else 0.3}
+    async with open_scaled(tmp_path, toys, **rules) as (house, _):
+        await until(house, lambda: toys.toys)
+        first = list(toys.toys)
+    assert toys.left
+    pools = None if configured else {}
+    async with open_scaled(tmp_path, toys, pools=pools, **rules) as (house, _):
+        if configured:
+            await until(house, lambda: house.control.figures()["scaling_workers{pool}"] == {"default": 1})
+            assert (list(toys.toys), toys.stops) == (first, [])
+        else:
+            await until(house, lambda: toys.stops == first)
+        with trio.fail_after(15):
+            while "scaling_found" not in await told(house):
+                await trio.sleep(0.01)
+    assert len(toys.starts) == 1
+
+
+async def test_a_killed_worker_of_a_running_build_leaves_no_job_behind(tmp_path: Path) -> None:
+    """Its remains go at once, but its lease is waited for: the job is lost in order and built elsewhere."""
+    async with open_scaled(tmp_path, maximum=2) as (house, toys):
+        job_id = await house.submit()
+        await until(house, lambda: toys.toys)
+        (toy,) = toys.toys.values()
+        await toy.next_assignment()
+        toys.automatic = True
+        toys.die(toy.id)
+        await until(house, lambda: toys.stops)
+        assert (await house.finished(job_id)).attempt == 2
