@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -14,7 +15,6 @@ from blacktree.errors import NotAllowed
 CODE_SECONDS = 600.0
 SESSION_SECONDS = 12 * 3600.0
 _MAXIMUM_CODES = 64
-_MAXIMUM_SESSIONS = 1024
 
 Headers = Mapping[str, str]
 
@@ -31,14 +31,14 @@ def _digest(secret: str) -> bytes:
 
 
 class Auth:
-    """Knows the token and the sessions. Sessions live in memory: a restart asks browsers to log in again."""
+    """Knows the token. Sessions are signed with a key made of it: they outlive a restart, and end with the token."""
 
     def __init__(self, token: str, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()) -> None:
         self._token = _digest(token) if token else None
         self._hosts = tuple(host.lower().rstrip(".") for host in allowed_hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
         self._codes: dict[bytes, float] = {}
-        self._sessions: dict[bytes, float] = {}
+        self._key = hmac.digest(token.encode() or secrets.token_bytes(32), b"blacktree session", "sha256")
 
     def actor(self, headers: Headers, port: int) -> Actor | None:
         """Whoever the headers prove, or None. An `Authorization` header that is wrong is not mended by a cookie."""
@@ -48,7 +48,7 @@ class Auth:
             return Actor("token") if scheme.lower() == "bearer" and self.is_token(token.strip()) else None
         for pair in headers.get("cookie", "").split(";"):
             name, _, value = pair.strip().partition("=")
-            if name == cookie_name(port) and self._alive(self._sessions, _digest(value)):
+            if name == cookie_name(port) and self._is_session(value):
                 return Actor("browser", ambient=True)
         return None
 
@@ -106,10 +106,18 @@ class Auth:
         return self.new_session() if alive else None
 
     def new_session(self) -> str:
-        """A fresh session's secret, for a cookie."""
-        session = secrets.token_urlsafe(32)
-        self._remember(self._sessions, session, SESSION_SECONDS, _MAXIMUM_SESSIONS)
-        return session
+        """A fresh session, for a cookie: when it ends (seconds since 1970), a nonce, and both signed."""
+        claim = f"{int(time.time() + SESSION_SECONDS)}.{secrets.token_urlsafe(16)}"
+        return f"{claim}.{self._signed(claim)}"
+
+    def _is_session(self, session: str) -> bool:
+        claim, _, signature = session.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signed(claim).encode()):
+            return False
+        return int(claim.partition(".")[0]) > time.time()
+
+    def _signed(self, claim: str) -> str:
+        return hmac.digest(self._key, claim.encode("utf-8", "surrogateescape"), "sha256").hex()
 
     # Kept and looked up by digest: the time of a dictionary lookup then says nothing about the secret.
     @staticmethod

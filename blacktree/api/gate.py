@@ -57,7 +57,8 @@ class Gate:
 
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": under that a browser calls the Origin of a form "null".
+    (b"referrer-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
     (b"content-security-policy", pages.POLICY.encode()),
 ]

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from blacktree.api import messages, pages
 from blacktree.api.answers import json_answer, page, refusal
+from blacktree.api.assets import Assets
 from blacktree.api.auth import SESSION_SECONDS, Actor, Auth, cookie_name
 from blacktree.api.body import read_body
 from blacktree.api.deployments import DeploymentRoutes
@@ -21,6 +22,7 @@ from blacktree.api.faults import unexpected
 from blacktree.api.gate import Gate
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.query import asked, last_of, number, state_named
+from blacktree.api.search import MOST_HITS, Question, search
 from blacktree.api.secrets import secret_routes
 from blacktree.api.sources import source_routes
 from blacktree.api.text import text_answer
@@ -51,11 +53,13 @@ class _Routes:
         self._auth = auth
         self._config = config
         self._tally = tally
+        self._assets = Assets()
 
     def table(self) -> list[Route]:
         api = "/api/v1"
         return [
             Route("/", self.home, methods=["GET"]),
+            Route("/viewer/{name}", self.asset, methods=["GET"]),
             Route("/login", self.login, methods=["GET", "POST"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
@@ -66,6 +70,7 @@ class _Routes:
             Route(f"{api}/jobs/{{id}}/cancel", self.cancel, methods=["POST"]),
             Route(f"{api}/jobs/{{id}}/retry", self.retry, methods=["POST"]),
             Route(f"{api}/jobs/{{id}}/events", self.events, methods=["GET"]),
+            Route(f"{api}/jobs/{{id}}/search", self.search, methods=["GET"]),
             Route(f"{api}/jobs/{{id}}/log", self.log, methods=["GET"]),
             Route(f"{api}/workers", self.workers, methods=["GET"]),
             Route(f"{api}/workers/{{id}}/drain", self.drain, methods=["POST"]),
@@ -77,7 +82,10 @@ class _Routes:
         ]
 
     async def home(self, request: Request) -> Response:
-        return page(pages.HOME)
+        return self._assets.answer("index.html", request)
+
+    async def asset(self, request: Request) -> Response:
+        return self._assets.answer(str(request.path_params["name"]), request)
 
     async def healthz(self, request: Request) -> Response:
         return json_answer({"status": "ok"})
@@ -154,7 +162,21 @@ class _Routes:
         limit = messages.clamp(number(query, "limit", 1000), 1, messages.MOST_EVENTS)
         piece = await self._control.events(_id(request), from_seq, limit)
         body = b'{"events":[%b],"next_seq":%d}' % (piece.body, piece.next_seq)
-        return Response(body, headers={"content-type": "application/json"})
+        end = (await self._control.job(_id(request))).job.next_seq
+        # How long the log is, for whoever wants to begin at its end.
+        return Response(body, headers={"content-type": "application/json", "blacktree-end-seq": str(end - 1)})
+
+    async def search(self, request: Request) -> Response:
+        query = asked(request, "text", "errors", "step", "from_seq", "limit")
+        question = Question(
+            id=_id(request),
+            text=last_of(query, "text"),
+            errors=last_of(query, "errors") in ("1", "true"),
+            step=last_of(query, "step"),
+            from_seq=messages.clamp(number(query, "from_seq", 1), 1),
+            limit=messages.clamp(number(query, "limit", MOST_HITS), 1, MOST_HITS),
+        )
+        return json_answer(await search(self._control, question))
 
     async def log(self, request: Request) -> Response:
         asked(request)

@@ -17,19 +17,6 @@ CONTENT
 </html>
 """
 
-_HOME = """
-<p>A build farm: git commits in, container images out. This is its door.</p>
-<p>Follow builds with <code>blacktree jobs</code> and <code>blacktree logs JOB --follow</code>.</p>
-<table>
-<tr><td><a href="/readyz">/readyz</a><td>whether the farm is ready, and why not
-<tr><td><a href="/api/v1/jobs">/api/v1/jobs</a><td>jobs; <code>POST</code> a spec to build
-<tr><td><a href="/api/v1/workers">/api/v1/workers</a><td>workers
-<tr><td><a href="/api/v1/events">/api/v1/events</a><td>what happened to the farm
-<tr><td><a href="/metrics">/metrics</a><td>figures for Prometheus
-<tr><td><code>/ws</code><td>JSON-RPC 2.0 over a websocket
-</table>
-"""
-
 _LOGIN = """
 <p>NOTE</p>
 <form method="post" action="/login">
@@ -39,7 +26,6 @@ _LOGIN = """
 <p>The token is in the file that the farm named when it started (<code>STATE/token</code>).</p>
 """
 
-HOME = _FRAME.replace("CONTENT", _HOME).encode()
 LOGIN = _FRAME.replace("CONTENT", _LOGIN.replace("NOTE", "This farm asks who you are.")).encode()
 LOGIN_FAILED = _FRAME.replace(
     "CONTENT", _LOGIN.replace("NOTE", "That did not work: a login link works once, for ten minutes.")

@@ -16,6 +16,7 @@ from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
+from blacktree.api.search import Question, search
 from blacktree.api.secrets import secret_methods
 from blacktree.api.sources import source_methods
 from blacktree.api.wire import Wire
@@ -60,6 +61,7 @@ class Session:
             "job.cancel": self._cancel,
             "job.retry": self._retry,
             "job.events": self._events,
+            "job.search": self._search,
             "job.unwatch": self._unwatch,
             "farm.unwatch": self._unwatch,
             "deployment.unwatch": self._unwatch,
@@ -258,6 +260,9 @@ class Session:
         limit = messages.clamp(asked.limit, 1, messages.MOST_EVENTS)
         piece = await self._control.events(asked.id, messages.clamp(asked.from_seq, 1), limit)
         return b'{"events":[%b],"next_seq":%d}' % (piece.body, piece.next_seq)
+
+    async def _search(self, params: bytes) -> bytes:
+        return _encode(await search(self._control, _params(params, Question)))
 
     async def _unwatch(self, params: bytes) -> bytes:
         watch = _params(params, messages.Unwatch).watch
