@@ -15,6 +15,7 @@ EPILOG = f"""\b
 Examples:
   blacktree build https://github.com/owner/app.git --ref v1.2 -t owner/app:1.2 -t owner/app:latest
   blacktree build . --build-arg VERSION=3 --secret npm_token --timeout 15m
+  blacktree build . -t registry.example/team/app:1.2 --platform linux/amd64 --platform linux/arm64 --push
   JOB=$(blacktree build https://github.com/owner/app.git --detach)
 {EXITS}
 """
@@ -38,7 +39,7 @@ Example:
 )
 @click.option("--label", "labels", multiple=True, metavar="K=V", type=KeyValue(), help="Repeatable.")
 @click.option("--secret", "secrets", multiple=True, metavar="NAME", help="A secret the farm holds; repeatable.")
-@click.option("--platform", metavar="P", help="For example linux/arm64.")
+@click.option("--platform", "platforms", multiple=True, metavar="P", help="E.g. linux/arm64; repeatable with --push.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--pull", is_flag=True, help="Ask the registry for newer base images.")
 @click.option("--cache-from", multiple=True, metavar="IMAGE", help="Take layers from this image; repeatable.")
@@ -78,7 +79,12 @@ def retry(ctx: click.Context, job: str, detach: bool, as_json: bool) -> None:
 
 
 def spec_of(
-    repository: str, *, tags: tuple[str, ...] = (), timeout: float | None = None, **given: Any
+    repository: str,
+    *,
+    tags: tuple[str, ...] = (),
+    platforms: tuple[str, ...] = (),
+    timeout: float | None = None,
+    **given: Any,
 ) -> dict[str, Any]:
     """The spec as it is sent: only what was asked for, so that the server's defaults hold."""
     spec: dict[str, Any] = {"repository": source(repository)}
@@ -92,6 +98,11 @@ def spec_of(
                 spec[name] = list(value)
             case _:
                 spec[name] = value
+    # One platform needs no registry to hold several together.
+    if len(platforms) == 1:
+        spec["platform"] = platforms[0]
+    elif platforms:
+        spec["platforms"] = list(platforms)
     if timeout is not None:
         spec["timeout_seconds"] = timeout
     if tags:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from blacktree.cli.build import image_and_tags, source, spec_of
 from blacktree.cli.options import KeyValue, parse_duration
+from blacktree.errors import BadRequest
 from blacktree.spec import spec_from
 
 
@@ -112,6 +113,18 @@ def test_every_option_reaches_the_spec() -> None:
     assert found.build_args == {"A": "1", "B": "2"}
     assert (found.priority, found.timeout_seconds, found.builder) == (0, 90, "classic")
     assert (found.no_cache, found.pull, found.pool, found.secrets) == (True, True, "arm", ["s"])
+
+
+def test_one_platform_and_several() -> None:
+    image = ("r.example/app:1",)
+    assert spec_from(spec_of("https://h/a.git", platforms=("linux/arm64",))).platform == "linux/arm64"
+    both = spec_of("https://h/a.git", tags=image, platforms=("linux/amd64", "linux/arm64"), push=True)
+    assert spec_from(both).platforms == ["linux/amd64", "linux/arm64"]
+    for refused in ({"push": False}, {"image": None}, {"platforms": ["linux/amd64", "linux/amd64"]}):
+        with pytest.raises(BadRequest):
+            spec_from(both | refused)
+    with pytest.raises(BadRequest):
+        spec_from(both | {"platform": "linux/amd64"})
 
 
 def test_the_current_directory_is_not_read_twice() -> None:

@@ -23,7 +23,8 @@ class Rule:
     """What happens to requests whose `METHOD path` fits; the first that fits and is not used up counts.
 
     `how`: `answer` (status, headers, body), `hang` (no answer until the end), `cut` (half an answer, then the end of
-    the connection), `garbage` (no HTTP), `refuse` (the connection is closed).
+    the connection), `garbage` (no HTTP), `refuse` (the connection is closed), `hold` (goes on once `released` is set),
+    `pretend` (answers then, and does nothing).
     """
 
     pattern: str
@@ -32,6 +33,7 @@ class Rule:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     times: int = 1_000_000
+    released: threading.Event = field(default_factory=threading.Event)
 
     def fits(self, line: str) -> bool:
         return self.times > 0 and re.search(self.pattern, line) is not None
@@ -121,7 +123,9 @@ class OddRegistry:
             rule = next((each for each in self.rules if each.fits(line)), None)
             if rule is not None:
                 rule.times -= 1
-        if rule is not None:
+        if rule is not None and rule.how == "hold":
+            self._hold(rule)
+        elif rule is not None:
             self._misbehave(request, rule)
             return
         body = self._body(request)
@@ -135,6 +139,10 @@ class OddRegistry:
                 )
             self._send(request, status, headers, answer)
 
+    def _hold(self, rule: Rule) -> None:
+        while not rule.released.wait(0.02) and not self._closing.is_set():
+            pass
+
     def _misbehave(self, request: BaseHTTPRequestHandler, rule: Rule) -> None:
         request.close_connection = True
         match rule.how:
@@ -144,6 +152,10 @@ class OddRegistry:
                 request.wfile.write(b"220 mail.example ESMTP\r\n\x00\xff nothing that you know\r\n\r\n")
             case "cut":
                 request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{")
+            case "pretend":
+                self._body(request)
+                self._hold(rule)
+                self._send(request, rule.status, rule.headers, rule.body)
             case "answer":
                 self._body(request)
                 self._send(request, rule.status, rule.headers, rule.body)

@@ -62,7 +62,7 @@ def a_push(directory: Path, provider: Provider, host: str, *, sink: Recorder | N
     """A job that pushes two tags to this host."""
     spec = {"image": f"{host}/team/app", "tags": ["1", "latest"], "push": True} | more.pop("spec", {})
     config = WorkerConfig(registry_timeout_seconds=more.pop("seconds", 5.0), push_stall_seconds=20.0)
-    values = {"provider": provider, "context": files(), "config": config} | more
+    values: dict[str, Any] = {"provider": provider, "context": files(), "config": config} | more
     return a_build(directory, sink=sink or Recorder(), spec=spec, **values)
 
 

@@ -1,0 +1,200 @@
+"""Pushes of a whole farm: what is killed, frozen, overtaken or canceled moves no name that is not its own to move."""
+
+import json
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from blacktree.client import Client
+from tests.parts.engine import engine
+from tests.parts.farm import SLOW, Farm, open_farm, submit, until_state
+from tests.parts.git_server import make_repository
+from tests.parts.odd_registry import OddRegistry, odd_registry
+from tests.parts.registry import can_start_registries, registry
+from tests.parts.truth import ended_once, every_event
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(150)]
+
+
+@pytest.fixture(scope="module")
+def socket() -> Iterator[str]:
+    with engine() as path:
+        yield path
+
+
+@pytest.fixture
+def odd() -> Iterator[OddRegistry]:
+    with odd_registry() as made:
+        yield made
+
+
+@pytest.fixture
+def farm(socket: str) -> Iterator[Farm]:
+    with open_farm() as farm:
+        pusher(farm, "one", socket)
+        yield farm
+
+
+def pusher(farm: Farm, name: str, socket: str, **settings: Any) -> None:
+    """A worker that builds and pushes."""
+    farm.worker(name, provider="docker", steps="sync,build,tag,push", engine=socket, **{"slots": 1} | settings)
+
+
+def a_spec(farm: Farm, host: str, *, size: int = 64, **more: Any) -> dict[str, Any]:
+    """A repository of its own with one layer that no registry has."""
+    files: dict[str, str | bytes] = {"Dockerfile": "FROM scratch\nCOPY data /\n", "data": secrets.token_bytes(size)}
+    path = make_repository(farm.home / f"r{secrets.token_hex(4)}", files)
+    return {"repository": str(path), "image": f"{host}/team/app", "tags": ["1", "latest"], "push": True} | more
+
+
+async def until_asked(odd: OddRegistry, pattern: str) -> None:
+    with trio.fail_after(SLOW):
+        while not odd.count(pattern):
+            await trio.sleep(0.02)
+
+
+async def pushed(client: Client, odd: OddRegistry, job_id: str, *, attempt: int) -> dict[str, Any]:
+    """Succeeded in this attempt; every tag is its own, and nothing else has a tag."""
+    job = await until_state(client, job_id, "succeeded", "failed", "lost")
+    assert (job["state"], job["attempt"]) == ("succeeded", attempt), job
+    await ended_once(client, job_id)
+    digest = job["image"]["digest"]
+    assert odd.tags == {"team/app:1": digest, "team/app:latest": digest}
+    assert job["image"]["references"] == [f"{odd.host}/team/app:1", f"{odd.host}/team/app:latest"]
+    return job
+
+
+async def test_a_worker_killed_in_mid_push(farm: Farm, odd: OddRegistry) -> None:
+    """Its successor's manifest is the one that is there, and no tag of an attempt stays."""
+    odd.rule("^PUT .*/manifests/1$", "pretend", times=1)
+    await farm.up()
+    async with farm.client() as client:
+        job_id = await submit(client, a_spec(farm, odd.host), "killed")
+        # Layers and manifest are there under the attempt's own tag: it dies with the grant in its hand.
+        await until_asked(odd, "^PUT .*/manifests/1$")
+        farm.workers["one"].kill()
+        await farm.up()
+        assert (await pushed(client, odd, job_id, attempt=2))["tries"] == 1
+
+
+async def test_a_worker_killed_while_layers_go(farm: Farm, odd: OddRegistry) -> None:
+    odd.rule("^PATCH", "hang", times=1)
+    await farm.up()
+    async with farm.client() as client:
+        job_id = await submit(client, a_spec(farm, odd.host, size=8 << 20), "layers")
+        await until_asked(odd, "^PATCH")
+        farm.workers["one"].kill()
+        await farm.up()
+        await pushed(client, odd, job_id, attempt=2)
+
+
+async def test_a_worker_that_slept_moves_nothing(farm: Farm, odd: OddRegistry, socket: str) -> None:
+    """Frozen under the grant, its guard too. When it wakes its successor has published: it moves no further name."""
+    held = odd.rule("^PUT .*/manifests/1$", "pretend", status=201, times=1)
+    await farm.up()
+    one = farm.workers["one"]
+    async with farm.client() as client:
+        job_id = await submit(client, a_spec(farm, odd.host), "slept")
+        await until_asked(odd, "^PUT .*/manifests/1$")
+        [guard] = one.children()
+        for pid in (guard, one.pid):
+            os.kill(pid, signal.SIGSTOP)
+        pusher(farm, "two", socket)
+        await farm.up(farm.workers["two"])
+        job = await pushed(client, odd, job_id, attempt=2)
+        events = await every_event(client, job_id)
+        puts = list(odd.puts)
+        # The answer to its first name lies there when it wakes: the second one would be next.
+        held.released.set()
+        one.send(signal.SIGCONT)
+        await farm.until_workers(client, lambda found: "one" in found)
+        os.kill(guard, signal.SIGCONT)
+        assert odd.puts == puts
+        assert job["worker_id"] == "two"
+        assert await every_event(client, job_id) == events
+
+
+async def test_an_older_job_does_not_overtake_a_newer_one(farm: Farm, odd: OddRegistry, socket: str) -> None:
+    pusher(farm, "two", socket)
+    held = odd.rule("^PATCH", "hold", times=1)
+    await farm.up()
+    async with farm.client() as client:
+        older = await submit(client, a_spec(farm, odd.host, tags=["old", "latest"]), "older")
+        await until_asked(odd, "^PATCH")
+        newer = await submit(client, a_spec(farm, odd.host, tags=["new", "latest"]), "newer")
+        new = await until_state(client, newer, "succeeded", "failed")
+        held.released.set()
+        old = await until_state(client, older, "succeeded", "failed")
+        name = f"{odd.host}/team/app"
+        assert (old["image"]["references"], old["image"]["withheld"]) == ([f"{name}:old"], [f"{name}:latest"])
+        assert (new["image"]["references"], new["image"]["withheld"]) == ([f"{name}:new", f"{name}:latest"], [])
+        assert odd.tags["team/app:latest"] == new["image"]["digest"]
+        assert odd.tags["team/app:old"] == old["image"]["digest"]
+        events = await every_event(client, older)
+        assert [each["code"] for each in events if each["type"] == "notice"] == ["commit", "tag_withheld"]
+        # Repeated, it is as old as it was.
+        again = await client.retry(older)
+        repeated = await until_state(client, again["id"], "succeeded", "failed")
+        assert repeated["image"]["withheld"] == [f"{name}:latest"]
+
+
+async def test_cancel_in_mid_push(farm: Farm, odd: OddRegistry) -> None:
+    odd.rule("^PATCH", "hang")
+    await farm.up()
+    async with farm.client() as client:
+        job_id = await submit(client, a_spec(farm, odd.host, size=8 << 20), "canceled")
+        await until_asked(odd, "^PATCH")
+        with trio.fail_after(SLOW):
+            assert (await client.cancel(job_id))["state"] == "canceled"
+        await ended_once(client, job_id)
+        assert odd.tags == {}
+        assert odd.puts == []
+
+
+async def test_a_registry_that_is_away_is_tried_again_by_another_attempt(farm: Farm, odd: OddRegistry) -> None:
+    odd.rule("^PUT .*/manifests/1$", status=429, headers={"Retry-After": "600"}, times=1)
+    await farm.up()
+    async with farm.client() as client:
+        job_id = await submit(client, a_spec(farm, odd.host), "again")
+        job = await pushed(client, odd, job_id, attempt=2)
+        assert job["tries"] == 1
+        assert job["attempts"][0]["error"]["code"] == "registry_limited"
+
+
+@pytest.mark.registry
+@pytest.mark.skipif(not can_start_registries(), reason="needs docker-registry")
+async def test_logins_are_told_to_nobody_but_the_registry(farm: Farm, socket: str) -> None:
+    """By the worker's Docker configuration; the password is in no log, no event, no job and no file of the farm."""
+    import base64
+
+    password = f"pass/{secrets.token_hex(8)}"
+    docker = farm.home / "docker"
+    docker.mkdir()
+    with registry({"robot": password}) as real:
+        auth = base64.b64encode(f"robot:{password}".encode()).decode()
+        farm.workers["one"].environ["DOCKER_CONFIG"] = str(docker)
+        await farm.up()
+        async with farm.client() as client:
+            refused = await submit(client, a_spec(farm, real.host), "refused")
+            job = await until_state(client, refused, "succeeded", "failed")
+            assert (job["state"], job["error"]["code"], job["attempt"]) == ("failed", "registry_unauthorized", 1)
+            (docker / "config.json").write_text(json.dumps({"auths": {real.host: {"auth": auth}}}))
+            platforms = ["linux/amd64", "linux/arm64"]
+            job_id = await submit(client, a_spec(farm, real.host, platforms=platforms), "let in")
+            job = await until_state(client, job_id, "succeeded", "failed")
+            assert job["state"] == "succeeded", job
+            told = json.dumps([job, await every_event(client, job_id)])
+            assert job["image"]["digest"].startswith("sha256:")
+    assert password not in told
+    assert auth not in told
+    (docker / "config.json").unlink()
+    for path in [each for each in farm.home.rglob("*") if each.is_file() and not each.is_symlink()]:
+        content = Path(path).read_bytes()
+        assert password.encode() not in content, path
+        assert auth.encode() not in content, path
