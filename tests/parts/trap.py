@@ -4,7 +4,8 @@ The place is what the file named by `TRAP_FILE` says at that moment; without the
 it, so that one arming is one death. Places of the orchestrator: `before-commit:STATE` (nothing written),
 `in-commit:STATE` (segments synced, rows written, no COMMIT), `after-commit:STATE` (nobody told), and `before-…` and
 `after-…` of `publish`, `clear` (the outbox row), `settle` (the delivery), `run-job`, `stop-job`, `take-lines`,
-`take-result`, `publish-status`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`.
+`take-result`, `publish-status`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`, and on a real engine
+`build` (the whole of it) and `tag`. A number behind the place is the process that dies instead, such as that engine.
 """
 
 import gc
@@ -24,13 +25,19 @@ MODULE = "tests.parts.trap"
 
 
 def strike(place: str) -> None:
-    """Die here, if this is the place."""
+    """Die here, if this is the place; or see another process die, and go on."""
     file = Path(os.environ["TRAP_FILE"])
     try:
-        if file.read_text() != place:
+        where, _, victim = file.read_text().partition(" ")
+        if where != place:
             return
         file.unlink()
     except FileNotFoundError:
+        return
+    if victim:
+        os.kill(int(victim), signal.SIGKILL)
+        while Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+            time.sleep(0.01)
         return
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # another thread may hear of it first
@@ -111,10 +118,13 @@ def in_the_orchestrator() -> None:
 
 def in_the_worker() -> None:
     """Every place of the worker."""
+    from blacktree.providers.docker.provider import DockerProvider
     from blacktree.rpc.proxy import OrchestratorProxy
     from blacktree.worker.intake import Intake
     from blacktree.worker.report import AttemptSink
 
+    around(DockerProvider, "build", "build")
+    around(DockerProvider, "tag", "tag")
     around(Intake, "run_jobs", "accept")
     around(AttemptSink, "output", "output")
     around(OrchestratorProxy, "report", "tell-lines", has_lines)

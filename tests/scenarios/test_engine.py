@@ -97,6 +97,12 @@ class Build:
         )
         return found.stdout.strip()
 
+    def images(self) -> list[str]:
+        """Every id that bears the image's name, under whatever tag."""
+        words = ["docker", "images", "-q", "--no-trunc", self.image]
+        environ = os.environ | {"DOCKER_HOST": f"unix://{self.socket}"}
+        return subprocess.run(words, env=environ, capture_output=True, text=True, check=True).stdout.split()
+
     def remove(self) -> None:
         if found := self.tagged():
             environ = os.environ | {"DOCKER_HOST": f"unix://{self.socket}"}
@@ -312,3 +318,24 @@ async def test_an_engine_killed_together_with_the_worker(own: PrivateEngine) -> 
             await until_line(client, job_id, "tick 1", attempt=2)
             assert not old & set(processes_with(build.word))
             await build.well_ended(client, job_id, attempt=2)
+
+
+@needs_its_own
+@pytest.mark.parametrize("place", ["before-tag", "after-tag", "before-tell-result"])
+async def test_an_engine_killed_at_the_result(own: PrivateEngine, place: str) -> None:
+    """Without a name for its image the job is built again; with it, it has succeeded, whatever the engine does then."""
+    with open_farm(orchestrator={"lease_seconds": 5}) as farm:
+        builder(farm, "one", own.socket)
+        await farm.up()
+        build = Build(farm, own.socket, TALK, max_attempts=10)
+        async with farm.client() as client:
+            job_id = await build.begun(client)
+            assert own.process is not None
+            farm.arm(f"{place} {own.process.pid}")
+            assert await trio.to_thread.run_sync(own.process.wait, 60) == -signal.SIGKILL
+            await trio.to_thread.run_sync(own.start)
+            job = await until_state(client, job_id, "succeeded", "failed", "lost", seconds=60)
+            named = place != "before-tag"
+            assert (job["attempt"] == 1) is named, job
+            await build.well_ended(client, job_id, attempt=job["attempt"])
+            assert build.images() == [job["image"]["id"]]
