@@ -128,9 +128,11 @@ class ReplicaLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How all replicas of the worker stand; what is not named is not there. `revision`: the orders it goes by (0: it
-    has none, and leaves what runs as it is until some come). `logs`: the next pieces, in order; also of replicas that
-    are gone."""
+    """How all replicas of the worker stand; what is not named is not there. `revision`: the orders it goes by. 0: it
+    has none, and leaves what runs as it is until some come; or it has cut some replicas off for want of contact, which
+    start again only when orders come anew. So whoever reads a revision that is not the present one sends orders.
+
+    `logs`: the next pieces of output, in order; also of replicas that are gone."""
 
     worker_id: str
     incarnation: str

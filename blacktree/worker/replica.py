@@ -144,6 +144,9 @@ class Replica:
 
     def update(self, order: ReplicaOrder, *, fresh: bool) -> None:
         """New orders for the same generation: only `serve`, logins and secrets can differ. `fresh` ones bear them."""
+        if not order.secrets and self.order.secrets:
+            # The orchestrator could not read its store just now: what we know still holds.
+            order = msgspec.structs.replace(order, secrets=self.order.secrets)
         self.order = order
         if fresh and not self._fresh.is_set():
             self._fresh.set()
@@ -269,7 +272,7 @@ class Replica:
                 raise StepFailed(
                     f"the deployment asks for secrets that did not come: {', '.join(missing)}",
                     code="secret_missing",
-                    again=False,
+                    again=True,
                     advice="add them to the secret store, then deploy again",
                 )
             values = {name: self.order.secrets[name] for name in run.secrets}

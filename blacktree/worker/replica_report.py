@@ -97,7 +97,7 @@ class ReplicaReporter:
         return ReplicaReport(
             worker_id=self._identity.worker_id,
             incarnation=self._identity.incarnation,
-            revision=self._replicas.revision,
+            revision=self._replicas.told_revision,
             states=states,
             logs=logs,
         )

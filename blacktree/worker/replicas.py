@@ -101,6 +101,11 @@ class Replicas:
         except OSError as error:
             raise StorageFailed(f"the worker cannot keep its orders: {error.strerror}", code="state_unusable") from None
 
+    @property
+    def told_revision(self) -> int:
+        """The revision as the orchestrator is told: none, while something was cut off and needs to be ordered anew."""
+        return 0 if self._cut else self.revision
+
     def states(self) -> list[ReplicaState]:
         """How everything stands: what runs, and what has stopped and was not told yet."""
         return [each.state() for each in self._held.values()] + list(self._gone.values())

@@ -25,6 +25,7 @@ ROWS = {
     "output": 180.0,
     "readers": 150.0,
     "cancel": 240.0,
+    "switch": 240.0,
     "shutdown": 180.0,
     "memory": 180.0,
     "scale": 120.0,
