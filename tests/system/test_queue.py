@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
@@ -17,11 +18,12 @@ from tests.parts.build_farm import LABEL, BuildFarm, nonce, open_build_farm, ope
 from tests.parts.engine import BASE
 from tests.parts.git_server import GitServer, commit_files, git_server, make_repository
 from tests.parts.rabbit import open_rabbit, require_rabbitmq
+from tests.parts.registry import Registry, can_start_registries, registry
 from tests.parts.stranger import Got, Stranger
 from tests.parts.truth import ended_once
 from tests.system.test_readme import block_with
 
-pytestmark = [pytest.mark.docker, pytest.mark.rabbitmq, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.docker, pytest.mark.rabbitmq, pytest.mark.registry, pytest.mark.timeout(150)]
 
 TOKEN = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
 
@@ -35,6 +37,7 @@ class World:
     host: GitServer
     url: str
     stranger: Stranger
+    registry: Registry
 
     def repository(self, *lines: str) -> Path:
         """As `owner/NAME.git` on the host; its image goes with the farm's others."""
@@ -67,18 +70,22 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     require_rabbitmq()
+    if not can_start_registries():
+        pytest.skip("docker-registry is not installed")
     home = tmp_path_factory.mktemp("queue")
     root = home / "host"
     root.mkdir()
-    with open_engine() as socket, git_server(root) as host, open_rabbit() as rabbit:
+    with open_engine() as socket, git_server(root) as host, open_rabbit() as rabbit, registry() as images:
         host.login = f"x-access-token:{TOKEN}"
         settings = {
             "BLACKTREE_ORCHESTRATOR_BROKER_URL": rabbit.url,
             "XDG_CONFIG_HOME": str(home / "config"),  # where `up` makes its key
             "BLACKTREE_QUEUE_REPOSITORY_BASE_URL": f"{host.url}/",
+            "BLACKTREE_QUEUE_PUSH_PREFIX": f"{images.host}/team",
+            "BLACKTREE_WORKER_STEPS": "sync,build,tag,push",
         }
         with open_build_farm(home, socket, **settings) as farm:
-            yield World(farm, root, host, rabbit.url, Stranger(rabbit.url))
+            yield World(farm, root, host, rabbit.url, Stranger(rabbit.url), images)
 
 
 async def test_the_original_systems_message_becomes_an_image(world: World) -> None:
@@ -100,9 +107,15 @@ async def test_the_original_systems_message_becomes_an_image(world: World) -> No
         job = await ended_once(client, message["deploymentId"])
         log = (await client.events(message["deploymentId"], 1))["events"]
     assert told.value["success"], told.value
-    reference = f"blacktree/{message['deploymentId']}:{job['commit'][:12]}"
-    assert told.value["imageUrl"] == reference
-    assert world.farm.image(reference)["Id"] == job["image"]["id"]
+    name = f"team/blacktree/{message['deploymentId']}"
+    assert told.value["imageUrl"] == f"{world.registry.host}/{name}:{job['commit'][:12]}"
+    # As whoever deploys it would ask.
+    address = f"http://{world.registry.host}/v2/{name}/manifests/{job['commit'][:12]}"
+    accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    async with httpx.AsyncClient() as web:
+        answer = await web.get(address, headers=accept)
+    assert answer.headers["Docker-Content-Digest"] == job["image"]["digest"]
+    assert answer.json()["config"]["digest"] == job["image"]["id"]
     assert "hello" in told.value["logs"]
     assert "***" in told.value["logs"]
     # The engine shows the RUN's own words in its process, which are the repository's, not ours.
