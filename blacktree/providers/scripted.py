@@ -25,6 +25,8 @@ import trio
 
 from blacktree.errors import EngineLost, StepFailed
 from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Health, Login, ProviderSettings, Sink, Unproven
+from blacktree.providers.docker.scope import open_tasks
+from blacktree.providers.scripted_containers import ScriptedContainers
 
 CHUNK_LINES = 1000
 
@@ -79,6 +81,7 @@ class ScriptedProvider:
     """Keeps its images and names in memory; `remaining` lists builds whose end was not proven."""
 
     name = "scripted"
+    containers: ScriptedContainers  # only where it was opened: they need a nursery
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._owner = settings.owner
@@ -240,5 +243,9 @@ async def _finish(sink: Sink, step: str, name: str, cached: bool, began: float, 
 
 @asynccontextmanager
 async def open_provider(settings: ProviderSettings) -> AsyncIterator[ScriptedProvider]:
-    """Entry point `scripted`."""
-    yield ScriptedProvider(settings)
+    """Entry point `scripted`. Its containers end with it."""
+    provider = ScriptedProvider(settings)
+    async with open_tasks() as tasks:
+        provider.containers = ScriptedContainers(tasks)
+        yield provider
+        tasks.cancel_scope.cancel()
