@@ -57,7 +57,11 @@ async def follow_version(farm: Client, name: str, version: int, from_seq: int, p
         await nursery.start(_leave_on_interrupt, nursery, lambda: printer.note(_left(name)))
         async with farm.watch_deployment(name, from_seq) as watch:
             async for batch in watch:
-                printer.events(batch)
+                # The versions beside it go on printing; what is asked about is this one.
+                for event in batch.events:
+                    if event["attempt"] == version:
+                        printer.event(event)
+                printer.flush()
                 ends = [
                     ENDS[event["to"]]
                     for event in batch.events

@@ -195,7 +195,7 @@ class _Machine:
             elif version.state not in ENDED:
                 self._drop(number)
                 if not self._of(number, stopping=True):
-                    self._move(number, S.STOPPED, "stopped")
+                    self._move(number, S.STOPPED, "as was asked for")
             else:
                 self._drop(number)
 

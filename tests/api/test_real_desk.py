@@ -19,6 +19,8 @@ from blacktree.orchestrator.daemon import serve
 from tests.api.little import SPEC, TOKEN, House
 from tests.api.talk import ask, talking
 
+JOIN_TOKEN = "a-join-token-of-some-length"
+
 
 class _Opened(House):
     """A house whose door the daemon opens."""
@@ -26,6 +28,7 @@ class _Opened(House):
     def __init__(self, config: DoorConfig) -> None:
         self.doors: list[Door] = []
         self.config = config
+        self.grpc = ""
 
     def open(self, control: Control) -> list[Door]:
         self.doors.append(Door(control, self.config, listen="127.0.0.1:0", token=TOKEN))
@@ -40,7 +43,7 @@ class _Opened(House):
 @asynccontextmanager
 async def real_house(directory: Path, *keys: Key, **door: Any) -> AsyncIterator[_Opened]:
     """`keys`: those of its secrets; `door`: fields of `DoorConfig`."""
-    (directory / "join").write_text("a-join-token-of-some-length\n")
+    (directory / "join").write_text(f"{JOIN_TOKEN}\n")
     (directory / "join").chmod(0o600)
     config = Config()
     orchestrator = msgspec.structs.replace(
@@ -57,7 +60,7 @@ async def real_house(directory: Path, *keys: Key, **door: Any) -> AsyncIterator[
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             farm = partial(serve, config, doors=house.open, signals=False, stop=stop, key_place=lambda _: place)
-            await nursery.start(farm)
+            house.grpc = await nursery.start(farm)
             house.look()
             yield house
             stop.set()

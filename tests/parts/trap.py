@@ -4,8 +4,9 @@ The place is what the file named by `TRAP_FILE` says at that moment; without the
 it, so that one arming is one death. Places of the orchestrator: `before-commit:STATE` (nothing written),
 `in-commit:STATE` (segments synced, rows written, no COMMIT), `after-commit:STATE` (nobody told), and `before-…` and
 `after-…` of `publish`, `clear` (the outbox row), `settle` (the delivery), `run-job`, `stop-job`, `take-lines`,
-`take-result`, `publish-status`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`, and on a real engine
-`build` (the whole of it) and `tag`. A number behind the place is the process that dies instead, such as that engine.
+`take-result`, `publish-status`, `change-deployment`, `tell-deployment`, `take-output`, `order-replicas`,
+`hear-replicas`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`, and on a real engine `build` (the whole
+of it) and `tag`. A number behind the place is the process that dies instead, such as that engine.
 """
 
 import gc
@@ -100,8 +101,10 @@ def has_outcome(_: Any, report: Any) -> bool:
 def in_the_orchestrator() -> None:
     """Every place of the orchestrator."""
     from blacktree.orchestrator import jobs
+    from blacktree.orchestrator.deployments import Deployments
     from blacktree.orchestrator.registration import RegistrationDesk
     from blacktree.orchestrator.relay import Relay
+    from blacktree.orchestrator.runlogs import RuntimeLogs
     from blacktree.rpc.proxy import WorkerProxy
     from blacktree.storage.sqlite import SqliteStore
 
@@ -112,6 +115,11 @@ def in_the_orchestrator() -> None:
     around(jobs, "_settle", "settle")
     around(WorkerProxy, "run_jobs", "run-job")
     around(WorkerProxy, "stop_jobs", "stop-job")
+    around(Deployments, "change", "change-deployment")
+    around(RuntimeLogs, "tell", "tell-deployment")
+    around(RuntimeLogs, "take", "take-output")
+    around(WorkerProxy, "apply_replicas", "order-replicas")
+    around(RegistrationDesk, "report_replicas", "hear-replicas")
     around(RegistrationDesk, "report", "take-lines", has_lines)
     around(RegistrationDesk, "report", "take-result", has_outcome)
 
