@@ -109,6 +109,13 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     registry_cache: bool = True
     registry_timeout_seconds: Positive = 30.0
     push_stall_seconds: Positive = 300.0
+    ecr_profile: str = ""
+    ecr_endpoint_url: str = ""
+    ecr_hosts: dict[str, str] = {}
+    ecr_create_repositories: bool = True
+    ecr_scan_on_push: bool = True
+    ecr_immutable_tags: bool = False
+    ecr_lifecycle_policy_file: str = ""
     shutdown_grace_seconds: Annotated[float, Meta(ge=0)] = 10.0
     sweep_interval_seconds: Positive = 600.0
     volume_roots: tuple[str, ...] = ()

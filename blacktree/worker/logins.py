@@ -3,11 +3,20 @@
 from collections.abc import Callable, Iterator
 
 from blacktree.errors import BadRequest
+from blacktree.providers.aws.ecr import Ecr
 from blacktree.providers.base import Login
 from blacktree.rpc.peer import Assignment
 from blacktree.secret import host_name
 
 ReadLogin = Callable[[str], Login | None]
+
+
+def with_ecr(ecr: Ecr, own: ReadLogin) -> ReadLogin:
+    """This worker's own logins: for AWS's registries by its credentials there, else (and otherwise) as `own` has them.
+
+    A `docker login` there is stale after twelve hours, so it comes second.
+    """
+    return lambda host: ecr.login(host) or own(host)
 
 
 def login_for(assignment: Assignment, own: ReadLogin) -> ReadLogin:

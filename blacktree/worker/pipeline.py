@@ -12,6 +12,7 @@ from blacktree.concurrency.threads import in_thread
 from blacktree.config import WorkerConfig
 from blacktree.errors import BlacktreeError, EngineLost
 from blacktree.job import Failure, Image, Outcome
+from blacktree.providers.aws.ecr import Ecr, settings_of
 from blacktree.providers.base import Provider, Unproven
 from blacktree.providers.docker.logins import reader
 from blacktree.rpc.peer import Assignment
@@ -53,7 +54,8 @@ class Pipeline:
         self._identity = identity
         self._roster = roster
         self._standing = standing
-        self._login = reader(os.environ)
+        self._ecr = Ecr(settings_of(config))
+        self._login = logins.with_ecr(self._ecr, reader(os.environ))
 
     async def run(self, attempt: Attempt) -> None:
         """Build it and leave the outcome in its outbox. Raises nothing: this is the edge of one job."""
@@ -158,6 +160,7 @@ class Pipeline:
             secrets=secrets,
             clone_token=assignment.clone_token,
             login=logins.login_for(assignment, self._login),
+            ecr=self._ecr if assignment.trusted else None,
         )
 
     async def _secrets(self, assignment: Assignment) -> Mapping[str, bytes]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from blacktree.config import WorkerConfig
 from blacktree.job import Image
+from blacktree.providers.aws.ecr import Ecr
 from blacktree.providers.base import BuiltImage, Context, Login, Provider, Sink
 from blacktree.spec import JobSpec
 
@@ -70,6 +71,7 @@ class Build:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     clone_token: str = field(default="", repr=False)
     login: Callable[[str], Login | None] = field(default=lambda host: None, repr=False)
+    ecr: Ecr | None = None
     context: Context | None = None
     built: BuiltImage | None = None
     variants: list[Variant] = field(default_factory=list)

@@ -20,7 +20,7 @@ from blacktree.services.core.context import Build, Variant
 from blacktree.services.core.telling import telling
 from blacktree.services.image.names import image_of, references_for
 from blacktree.services.image.patience import persist
-from blacktree.services.image.prepare import prepare
+from blacktree.services.image.prepare import prepare, remove_tags
 
 TIDY_SECONDS = 5.0
 LAST_TIDY_SECONDS = 1.0
@@ -162,6 +162,8 @@ class _Push:
         earlier = [push_tag(build.job_id, number, each) for number in range(first, build.attempt) for each in platforms]
         with trio.move_on_after(seconds, shield=True):
             try:
+                if await remove_tags(build, self._reference, [*self._uploaded, *earlier]):
+                    return
                 for tag in [*self._uploaded, *earlier]:
                     if not await self._registry.delete_tag(tag):
                         return
