@@ -207,7 +207,7 @@ class House:
             self.recent,
             self.chronicle,
             rules,
-            accept=lambda submission, ticket: self.desk.accept(submission, ticket),
+            accept=lambda submission, ticket, then: self.desk.accept(submission, ticket, then),
             translate=Translator(config.queue).submission,
             parcels=Parcels(
                 self.tokens,

@@ -27,7 +27,7 @@ from blacktree.orchestrator.ticket import Submission
 from blacktree.orchestrator.workers import Workers, view
 from blacktree.source import restricted
 from blacktree.spec import JobSpec
-from blacktree.storage.base import Store
+from blacktree.storage.base import Decide, Store
 
 MAX_LIMIT = 10_000
 
@@ -92,12 +92,15 @@ class Desk:
         """A job that a declared source asks for; True if it is new. Its ticket waits for `not_before`, if given."""
         return await self._create(spec, id=new_id(), origin=origin, not_before=not_before)
 
-    async def accept(self, submission: Submission, ticket: bool) -> Job:
-        """A job that came straight from the queue; unless it needs a `ticket`, its message stands for the first one."""
+    async def accept(self, submission: Submission, ticket: bool, then: Decide | None) -> Job:
+        """A job that came straight from the queue; unless it needs a `ticket`, its message stands for the first one.
+
+        `then` is the first change of it, in the same transaction.
+        """
         # Before its job: a crash between the two leaves a token without a job, never a job without its token.
         kept = await self._tokens.keep(submission)
         try:
-            job, _ = await self._create(submission.spec, id=submission.id, ticket=ticket)
+            job, _ = await self._create(submission.spec, id=submission.id, ticket=ticket, then=then)
         except (BadRequest, Conflict):
             if kept:
                 await self._tokens.forget(submission.id)
@@ -125,6 +128,7 @@ class Desk:
         retry_of: str | None = None,
         origin: Origin | None = None,
         not_before: datetime | None = None,
+        then: Decide | None = None,
     ) -> tuple[Job, bool]:
         if (state := self.readiness().state) in ("draining", "starting"):
             raise Unavailable(f"the farm is {state}", code=state, advice="submit again in a moment")
@@ -153,7 +157,7 @@ class Desk:
         if ticket and not_before is None:
             told.append(moves.ticket(job))
         async with self._deployments.expecting(job):
-            done = await self._store.create(job, records, told)
+            done = await self._store.create(job, records, told, then=then)
         self._intake.ensure(spec.pool)
         return done.job, done.changed
 

@@ -1,7 +1,6 @@
 """One job from its ticket to its end: lease, attempt on record, hand-off, acknowledgement, and how a stop settles."""
 
 import math
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -14,6 +13,7 @@ from blacktree.errors import BadRequest, BlacktreeError, BrokerLost, Conflict, N
 from blacktree.job import Failure, Job, JobState
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.chronicle import Chronicle
+from blacktree.orchestrator.claim import Claim
 from blacktree.orchestrator.held import Book, Held
 from blacktree.orchestrator.ledger import Ledger
 from blacktree.orchestrator.member import Member
@@ -46,7 +46,7 @@ class Jobs:
         chronicle: Chronicle,
         rules: moves.Rules,
         *,
-        accept: Callable[[Submission, bool], Awaitable[Job]],
+        accept: Callable[[Submission, bool, Decide | None], Awaitable[Job]],
         translate: Translate,
         parcels: Parcels,
         slot_wait_seconds: float,
@@ -81,8 +81,9 @@ class Jobs:
                     # RabbitMQ takes a delivery back after 30 minutes; from here on it is a matter of moments.
                     waiting.deadline = float("inf")
                     task_status.started()
-                    job = await self._current(body, pool)
-                    held = await self._hand_off(job, member) if job is not None else None
+                    claim = Claim(member, self._rules)
+                    job = await self._current(body, pool, claim)
+                    held = await self._hand_off(job, claim) if job is not None else None
                     if job is None or held is not None:
                         settle = None
                         await _settle(delivery.ack)
@@ -144,14 +145,18 @@ class Jobs:
         recent = self._recent.get(job_id)
         return recent if recent is not None else await self._ledger.insist(partial(self._store.get, job_id))
 
-    async def _current(self, body: Ticket | Submission, pool: str) -> Job | None:
+    async def _current(self, body: Ticket | Submission, pool: str, claim: Claim) -> Job | None:
         """The queued job that this delivery stands for, or None if it stands for nothing any more.
 
-        A job that came straight from the queue is put on record here; its message is also its first ticket, unless
-        it lay on another pool's queue than its spec names: then it gets one of its own there.
+        A job that came straight from the queue is put on record here, with its first attempt in the same transaction;
+        its message is also its first ticket, unless it lay on another pool's queue than its spec names: then it gets
+        one of its own there.
         """
         if isinstance(body, Submission):
-            job = await self._ledger.insist(partial(self._accept, body, body.spec.pool != pool))
+            here = body.spec.pool == pool
+            job = await self._ledger.insist(partial(self._accept, body, not here, claim.on(1) if here else None))
+            if claim.bears(job):
+                return job
             generation = 1
         else:
             job = await self._known(body.id)
@@ -159,13 +164,13 @@ class Jobs:
         queued = job.state is JobState.QUEUED and job.generation == generation and job.spec.pool == pool
         return job if queued else None
 
-    async def _hand_off(self, job: Job, member: Member) -> Held | None:
+    async def _hand_off(self, job: Job, claim: Claim) -> Held | None:
         """The attempt on record, then in the worker's hands; None if this delivery has to be looked at again."""
-        token = secrets.token_hex(16)
-        decide = moves.assign(job.generation, member.id, member.registration.incarnation, token, self._rules)
-        commit = await self._ledger.insist(partial(self._store.change, job.id, decide))
-        held = self._book.of_job(job.id) if commit.changed else None
-        if held is None or held.name.token != token:
+        member = claim.member
+        if not claim.bears(job):
+            await self._ledger.insist(partial(self._store.change, job.id, claim.on(job.generation)))
+        held = self._book.of_job(job.id)
+        if held is None or held.name.token != claim.token:
             return None
         if member.gone.is_set():
             # It left while this was being written: whoever saw to what it held had not seen this attempt yet.

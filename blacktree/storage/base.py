@@ -74,12 +74,16 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 class JobTable(Protocol):
     """Jobs and their events."""
 
-    async def create(self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> Commit:
+    async def create(
+        self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing], *, then: Decide | None = None
+    ) -> Commit:
         """Put a new job on record (`job.next_seq` is 1). Durable on return.
 
         The same id, or the same `spec.idempotency_key`, with an equal spec (`JobSpec.same_as`): answers with the
         earlier job and `changed=False`. With another spec: raises `Conflict` (code `conflict`). Of two at once one
         wins and the other sees it. Raises `StorageFailed`; then nothing was recorded.
+        `then` decides a change of the job (the earlier one too) in the same transaction: two commits, of which the
+        second is the answer. What it raises goes to the caller; the job is on record all the same.
         """
         ...
 

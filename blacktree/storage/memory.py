@@ -58,9 +58,15 @@ class MemoryStore(MemoryQueues):
 
     # Jobs
 
-    async def create(self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> Commit:
+    async def create(
+        self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing], *, then: Decide | None = None
+    ) -> Commit:
         """As `JobTable.create`."""
         await self._turn()
+        commit = self._create(job, records, outgoing)
+        return commit if then is None else self._change(commit.job.id, then)
+
+    def _create(self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> Commit:
         key = job.spec.idempotency_key
         earlier = self._jobs.get(job.id)
         if earlier is None and key is not None and key in self._keys:
@@ -77,6 +83,9 @@ class MemoryStore(MemoryQueues):
     async def change(self, job_id: str, decide: Decide) -> Commit:
         """As `JobTable.change`."""
         await self._turn()
+        return self._change(job_id, decide)
+
+    def _change(self, job_id: str, decide: Decide) -> Commit:
         job = self._job(job_id)
         decision = decide(job)
         if decision is None:

@@ -24,7 +24,7 @@ from blacktree.storage.lookups import Lookups
 from blacktree.storage.migrate import migrate
 from blacktree.storage.pack import Packer, clear
 from blacktree.storage.trouble import Space, storage_failed
-from blacktree.storage.writer import Call, Change, Create, Item, Writer
+from blacktree.storage.writer import Call, Change, Create, Item, Pair, Writer, unfolded
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class SqliteStore(Lookups):
 
     def _told(self, results: Sequence[Any]) -> None:
         """On the Trio thread, in commit order, before any caller goes on."""
-        for result in results:
+        for result in unfolded(results):
             if type(result) is Commit:
                 if result.changed:
                     stream = result.job.stream is not None
@@ -140,9 +140,14 @@ class SqliteStore(Lookups):
     async def _write(self, item: Item) -> Any:
         return await self._group(item)
 
-    async def create(self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> Commit:
+    async def create(
+        self, job: Job, records: Sequence[Record], outgoing: Sequence[Outgoing], *, then: Decide | None = None
+    ) -> Commit:
         """As `JobTable.create`."""
-        commit: Commit = await self._group(Create(job, records, outgoing))
+        result = await self._group(Create(job, records, outgoing, then))
+        commit: Commit | Exception = result.second if isinstance(result, Pair) else result
+        if isinstance(commit, Exception):
+            raise commit
         return commit
 
     async def change(self, job_id: str, decide: Decide) -> Commit:

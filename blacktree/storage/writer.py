@@ -6,7 +6,7 @@ off. A group that fails on the disk's account is tried again item by item, so th
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ class Create(msgspec.Struct, frozen=True):
     job: Job
     records: Sequence[Record]
     outgoing: Sequence[Outgoing]
+    then: Decide | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -51,6 +52,23 @@ class Call(msgspec.Struct, frozen=True):
 
 
 Item = Create | Change | Call
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """The result of a creation with a change in the same transaction."""
+
+    first: Commit
+    second: Commit | Exception
+
+
+def unfolded(results: Iterable[Any]) -> Iterator[Any]:
+    """The results of a group with those of each pair by themselves."""
+    for result in results:
+        if type(result) is Pair:
+            yield result.first
+            yield result.second
+        else:
+            yield result
 
 
 class Writer:
@@ -139,7 +157,7 @@ class Writer:
                 if isinstance(item, Change):
                     results.append(self.change(item))
                 elif isinstance(item, Create):
-                    results.append(self._create(item))
+                    results.append(self._create(item) if item.then is None else self._pair(item, item.then))
                 else:
                     results.append(item.do(self))
             except (OSError, sqlite3.Error):
@@ -194,6 +212,15 @@ class Writer:
             many("INSERT INTO outbox VALUES (?, ?, ?)", self._outbox)
 
     # Deciding and staging. Nothing of an item is staged before everything of it is known to be storable.
+
+    def _pair(self, item: Create, then: Decide) -> Pair:
+        first = self._create(item)
+        try:
+            return Pair(first, self.change(Change(first.job.id, then)))
+        except (OSError, sqlite3.Error):
+            raise
+        except Exception as error:  # the edge of one caller, as in `_commit`
+            return Pair(first, error)
 
     def _create(self, item: Create) -> Commit:
         job = item.job

@@ -123,6 +123,41 @@ class StoreContract:
             assert caught.value.code == "conflict"
         assert len((await store.find([], limit=10)).jobs) == 1
 
+    async def test_a_first_change_goes_with_the_creation(self, store: Store) -> None:
+        heard: list[Commit] = []
+        store.listen(heard.append)
+        commit = await store.create(a_job("a"), [queued()], [], then=to(JobState.ASSIGNED, attempt=1))
+        assert (commit.changed, commit.previous, commit.first_seq) == (True, JobState.QUEUED, 2)
+        assert [(each.previous, each.job.state) for each in heard] == [
+            (None, JobState.QUEUED),
+            (JobState.QUEUED, JobState.ASSIGNED),
+        ]
+        assert await store.get("a") == commit.job == heard[-1].job
+        assert [entry[0] for entry in await everything(store, "a")] == [1, 2]
+        assert await store.counts() == {JobState.ASSIGNED: 1}
+        # Again: the change is asked of the earlier job, found by its key as well, and has nothing to say.
+        again = await store.create(a_job("a"), [queued()], [], then=lambda job: None)
+        assert (again.changed, again.job) == (False, commit.job)
+        await store.create(a_job("b", idempotency_key="k"), [queued()], [])
+        other = await store.create(
+            a_job("c", idempotency_key="k"), [queued()], [], then=to(JobState.ASSIGNED, attempt=1)
+        )
+        assert (other.job.id, other.job.state) == ("b", JobState.ASSIGNED)
+
+    async def test_a_conflict_asks_for_no_first_change(self, store: Store) -> None:
+        first = await store.create(a_job("a"), [queued()], [])
+        with pytest.raises(Conflict):
+            await store.create(a_job("a", ref="other"), [queued()], [], then=to(JobState.ASSIGNED, attempt=1))
+        assert await store.get("a") == first.job
+
+    async def test_a_creation_stands_when_its_first_change_fails(self, store: Store) -> None:
+        heard: list[Commit] = []
+        store.listen(heard.append)
+        with pytest.raises(Conflict):
+            await store.create(a_job("a"), [queued()], [], then=to(JobState.SUCCEEDED))
+        assert (await store.get("a")).state is JobState.QUEUED
+        assert len(heard) == 1
+
     async def test_of_two_at_once_one_wins(self, store: Store) -> None:
         commits: list[Commit] = []
 
