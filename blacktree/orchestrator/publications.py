@@ -89,13 +89,29 @@ class Publications:
                 withheld.append(reference)
         granted = [reference for reference in references if reference not in withheld]
         body = _encode(Publication(job_id=job.id, since=since, until=now() + timedelta(seconds=seconds) + MARGIN))
-        for reference in granted:
-            await self._store.revise(NAMES, reference, lambda _: body)
+        writes = [(NAMES, reference, body) for reference in granted]
         # Nobody builds on what came from somebody who may not share a cache.
         if granted and job.spec.image is not None and _may(job, "cache"):
             image = _encode(LastImage(reference=granted[0], repository=job.spec.repository))
-            await self._store.revise(IMAGES, job.spec.image, lambda _: image)
+            writes.append((IMAGES, job.spec.image, image))
+        await self._write(writes)
         return withheld
+
+    async def _write(self, writes: Sequence[tuple[str, str, bytes]]) -> None:
+        """All at once: one commit on disk, not one after the other."""
+        failed: list[StorageFailed] = []
+
+        async def write(kind: str, name: str, body: bytes) -> None:
+            try:
+                await self._store.revise(kind, name, lambda _: body)
+            except StorageFailed as error:
+                failed.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for each in writes:
+                nursery.start_soon(write, *each)
+        if failed:
+            raise failed[0]
 
     def _may_still_move(self, last: Publication) -> bool:
         """Whether its grant may be in use: its job has not ended, and its time is not over by a clock that is sane."""
@@ -154,4 +170,8 @@ def _unless_changed(seen: bytes, found: bytes | None) -> bytes | None:
 
 
 def _read(body: bytes | None) -> Publication | None:
-    return _publication(body) if body is not None else None
+    try:
+        return _publication(body) if body is not None else None
+    except msgspec.DecodeError as error:
+        log.error("publication cannot be read", reason=str(error))
+        return None

@@ -22,6 +22,7 @@ ROWS = {
     "jobs": 150.0,
     "latency": 120.0,
     "build": 240.0,
+    "push": 240.0,
     "output": 180.0,
     "readers": 150.0,
     "cancel": 240.0,

@@ -60,12 +60,12 @@ class BuildingFarm:
 
 
 @contextmanager
-def open_building_farm(bench: Bench, *, slots: int = 1) -> Iterator[BuildingFarm]:
+def open_building_farm(bench: Bench, *, slots: int = 1, steps: str = "sync,build,tag") -> Iterator[BuildingFarm]:
     """What it built is removed at the end."""
     if not answers("/var/run/docker.sock") and not can_start_engines():
         raise NotHere("no container engine answers, and none can be started here")
     with engine() as socket:
-        settings = {"PROVIDER": "docker", "STEPS": "sync,build,tag", "ENGINE": socket}
+        settings = {"PROVIDER": "docker", "STEPS": steps, "ENGINE": socket}
         environ = {f"BLACKTREE_WORKER_{key}": value for key, value in settings.items()}
         with open_whole_farm(bench.new_directory("build"), **environ) as farm:
             farm.start("--slots", str(slots))

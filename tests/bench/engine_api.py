@@ -64,6 +64,24 @@ def build(path: str, body: bytes, **options: Any) -> int:
     return size
 
 
+def push(path: str, image: str, tag: str) -> None:
+    """Push to the end, the answer read and thrown away. Raises RuntimeError if it failed."""
+    tail = b""
+    with closing(EngineConnection(path)) as connection:
+        # The header is wanted also where there is no login: `{}`.
+        connection.request("POST", f"/v1.41/images/{image}/push?tag={tag}", headers={"X-Registry-Auth": "e30="})
+        with closing(connection.getresponse()) as answer:
+            while chunk := answer.read1(CHUNK):
+                tail = (tail + chunk)[-2000:]
+    if b'"errorDetail"' in tail or b'"aux"' not in tail:
+        raise RuntimeError(f"the engine's own push failed: {tail[-500:]!r}")
+
+
+def tag(path: str, name: str, image: str, tag: str) -> None:
+    """A further name for an image."""
+    _call(path, "POST", f"/images/{name}/tag?{urlencode({'repo': image, 'tag': tag})}")
+
+
 def remove_images(path: str, label: str) -> None:
     """Those that bear this label; they are the bench's own."""
     for image in _call(path, "GET", f"/images/json?{urlencode({'filters': json.dumps({'label': [label]})})}"):

@@ -8,8 +8,8 @@ import hashlib
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from blacktree.concurrency.threads import in_loose_thread
-from blacktree.errors import StepFailed
+from blacktree.errors import Broken, StepFailed
 from blacktree.providers.base import Login
 from blacktree.providers.registry.auth import Challenge, Token, basic, parse_challenge, read_token, token_request
 from blacktree.providers.registry.faults import fault, from_answer
@@ -32,6 +32,10 @@ CERTIFICATES = Path("/etc/docker/certs.d")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 ReadLogin = Callable[[str], Login | None]
+Connect = Callable[[bool], Awaitable[httpx.AsyncClient]]
+
+# Trusts nobody: for clients that speak plain http.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +47,9 @@ class _Reply(msgspec.Struct, frozen=True, kw_only=True):
 class Registry:
     """One repository in one registry, for as long as a push takes. Made by `open_registry`."""
 
-    def __init__(self, http: httpx.AsyncClient, reference: Reference, plain: bool, login: ReadLogin, seconds: float):
-        self._http = http
+    def __init__(self, connect: Connect, reference: Reference, plain: bool, login: ReadLogin, seconds: float):
+        self._connect = connect
+        self._http: httpx.AsyncClient | None = None
         self._reference = reference
         self._plain = plain
         self._base = f"{'http' if plain else 'https'}://{reference.server}"
@@ -143,10 +148,12 @@ class Registry:
 
     async def _meet(self) -> None:
         """Who is there? Sent without a login, so that none is told to whoever else listens on this port."""
+        self._http = await self._connect(not self._plain)
         reply = await self._send("GET", f"{self._base}/v2/", "the first question")
         if reply.status == 400 and self._plain and b"HTTPS" in reply.body:
             # A loopback or listed registry that has TLS after all: what Go's and nginx's servers say to plain http.
             self._base = f"https://{self._reference.server}"
+            self._http = await self._connect(True)
             reply = await self._send("GET", f"{self._base}/v2/", "the first question")
         if reply.status == 401:
             self._challenge = parse_challenge(reply.headers.get("www-authenticate", ""))
@@ -217,6 +224,8 @@ class Registry:
         form: dict[str, str] | None = None,
     ) -> _Reply:
         """One request and its answer, whole, within the time and the size that are allowed."""
+        if self._http is None:
+            raise Broken("a registry was asked before it was met")
         content: dict[str, Any] = {"data": form} if form is not None else {"content": body} if body else {}
         try:
             with trio.fail_after(self._seconds):
@@ -260,19 +269,23 @@ async def open_registry(
 
     Every method raises `StepFailed` with a code of `faults`, again=True where a later try can help.
     """
-    local = is_loopback(reference.server)
-    context = await in_loose_thread(lambda: tls_context(reference.host))
-    limits = httpx.Limits(max_connections=8)
-    timeout = httpx.Timeout(seconds)
-    async with httpx.AsyncClient(
-        verify=context,
-        timeout=timeout,
-        limits=limits,
-        trust_env=not local,
-        follow_redirects=False,
-        headers={"User-Agent": "blacktree", "Accept-Encoding": "identity"},
-    ) as http:
-        yield Registry(http, reference, may_be_plain(reference.server, insecure), login, seconds)
+    async with AsyncExitStack() as clients:
+
+        async def connect(secure: bool) -> httpx.AsyncClient:
+            # The system's authorities take their time to be read: only where there is TLS.
+            context = await in_loose_thread(lambda: tls_context(reference.host)) if secure else _NO_TLS
+            return await clients.enter_async_context(
+                httpx.AsyncClient(
+                    verify=context,
+                    timeout=httpx.Timeout(seconds),
+                    limits=httpx.Limits(max_connections=8),
+                    trust_env=not is_loopback(reference.server),
+                    follow_redirects=False,
+                    headers={"User-Agent": "blacktree", "Accept-Encoding": "identity"},
+                )
+            )
+
+        yield Registry(connect, reference, may_be_plain(reference.server, insecure), login, seconds)
 
 
 def tls_context(host: str) -> ssl.SSLContext:

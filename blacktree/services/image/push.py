@@ -1,6 +1,8 @@
 """The step `push`: the image to its registry. First under a tag of this attempt's own, which may take as long as it
 takes; then one small request a wanted tag, under the publish grant."""
 
+from contextlib import nullcontext
+
 import trio
 
 from blacktree.concurrency.threads import in_loose_thread
@@ -105,7 +107,10 @@ class _Push:
             login = await in_loose_thread(lambda: build.login(self._reference.host))
             step = label if tries == 1 else f"{label}.{tries}"
             stall = build.config.push_stall_seconds
-            return await build.provider.push(name, login, build.sink, step=step, stall_seconds=stall)
+            # The first push of the only image is the step itself.
+            told = telling(build.sink, step, f"push {platform or name}") if step != "push" else nullcontext()
+            async with told:
+                return await build.provider.push(name, login, build.sink, step=step, stall_seconds=stall)
 
         await build.provider.tag(image_id, [name])
         try:

@@ -1,0 +1,89 @@
+"""Wall time of a push through Blacktree, beside the engine's own push of an image of the same size in the same run.
+
+Through Blacktree is the step `push` as the job has it: the layers under a tag of the attempt's own, the manifest read
+back, the grant, one request a tag. Directly is one `POST /images/NAME/push` for the first tag, and, as a client of the
+engine would, one for each further tag.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import trio
+
+from tests.bench import engine_api
+from tests.bench.bench import Bench, NotHere
+from tests.bench.building import BuildingFarm, Repository, followed, open_building_farm
+from tests.bench.figure import Figure, median
+from tests.parts.registry import can_start_registries, registry
+
+RATIO = 1.05
+DOCKERFILE = b"FROM scratch\nCOPY data /\n"
+TAGS = ("one", "latest")
+MEBIBYTE = 1 << 20
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Interleaved pairs; of each pair, now the one goes first, now the other. Each image has bytes of its own."""
+    if not can_start_registries():
+        raise NotHere("docker-registry is not installed")
+    with registry() as real, open_building_farm(bench, steps="sync,build,tag,push") as farm:
+        repository = Repository(bench.new_directory("repository") / "app", {"Dockerfile": DOCKERFILE, "data": b"0"})
+        _pair(bench, farm, repository, real.host, 0, 1)  # the mirror is made, the registry has begun
+        for size in (bench.size(24, 1), bench.size(4, 1)):
+            pairs = bench.size(5, 1)
+            found = [_pair(bench, farm, repository, real.host, number, size) for number in range(pairs)]
+            through, direct = (median(times) for times in zip(*found, strict=True))
+            yield Figure(
+                row="push",
+                name=f"push of {size} MiB that the registry does not have, {len(TAGS)} tags, through Blacktree",
+                value=through,
+                unit="s",
+                beside="s engine's API",
+                beside_value=direct,
+                target=f"at most {RATIO} of it",
+                reached=through / direct <= RATIO,
+                note=f"{(through - direct) * 1000:+.0f} ms",
+                details={"pairs_s": found},
+            )
+
+
+def _pair(
+    bench: Bench, farm: BuildingFarm, repository: Repository, host: str, number: int, size: int
+) -> tuple[float, float]:
+    """Seconds through Blacktree and by the engine's API."""
+    times = [0.0, 0.0]
+    for which in (number % 2, 1 - number % 2):
+        data = os.urandom(size * MEBIBYTE)
+        if which:
+            times[1] = _direct(farm, f"{host}/bench/direct{secrets.token_hex(4)}", data)
+        else:
+            repository.commit({"data": data})
+            image = f"{host}/bench/through{secrets.token_hex(4)}"
+            times[0] = bench.run(_through, farm, repository, image)
+    return times[0], times[1]
+
+
+def _direct(farm: BuildingFarm, image: str, data: bytes) -> float:
+    name, _, value = farm.label.partition("=")
+    body = engine_api.context({"Dockerfile": DOCKERFILE, "data": data})
+    engine_api.build(farm.socket, body, labels=f'{{"{name}":"{value}"}}', t=f"{image}:{TAGS[0]}")
+    began = time.monotonic()
+    engine_api.push(farm.socket, image, TAGS[0])
+    for tag in TAGS[1:]:
+        engine_api.tag(farm.socket, f"{image}:{TAGS[0]}", image, tag)
+        engine_api.push(farm.socket, image, tag)
+    return time.monotonic() - began
+
+
+async def _through(farm: BuildingFarm, repository: Repository, image: str) -> float:
+    """What the step took, by the job's record: from its start to its end, grant and every tag included."""
+    async with farm.client() as client:
+        job: dict[str, Any] = await followed(
+            client, farm.spec(repository, image=image, tags=list(TAGS), push=True, no_cache=True)
+        )
+    [step] = [step for step in job["steps"] if step["step"] == "push"]
+    await trio.lowlevel.checkpoint()
+    return float(step["seconds"])
