@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from blacktree.errors import BadRequest, BlacktreeError
+from blacktree.errors import BadRequest, Conflict
 
 KEY_BYTES = 32
 _VERSION = b"\x01"
@@ -24,8 +24,8 @@ _NONCE_BYTES = 12
 _HEAD_BYTES = len(_VERSION) + _ID_BYTES + _NONCE_BYTES
 
 
-class Locked(BlacktreeError):
-    """A sealed value that the key at hand does not open. Nothing is lost: the right key opens it."""
+class Locked(Conflict):
+    """The key at hand does not fit, or there is none. Nothing is lost: the right key opens it."""
 
     default_code = "secret_locked"
 

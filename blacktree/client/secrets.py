@@ -18,7 +18,7 @@ async def put_secret(
     sources: Sequence[str] = (),
     repositories: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Keep a value; answers what the list shows of it. Raises `BadRequest`, `Unavailable` (no key), …"""
+    """Keep a value; answers what the list shows of it. Raises `BadRequest`, `Conflict` (no key), …"""
     params = {"kind": kind, "name": name, "value_base64": base64.b64encode(value).decode()}
     return await client.call("secret.put", {**params, "sources": list(sources), "repositories": list(repositories)})
 

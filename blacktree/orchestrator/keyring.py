@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blacktree.cipher import Cipher, Key, Locked, new_key
-from blacktree.errors import BadRequest, Unavailable
+from blacktree.errors import BadRequest
 from blacktree.keyfile import VARIABLE, KeyPlace, read_keys, write_keys
 
 VALUES = "secret"
@@ -94,14 +94,14 @@ class Keyring:
     def need(self, *, may_make: bool) -> None:
         """See that there is a key to seal with; makes it where that is allowed.
 
-        Raises `Locked` (code `secrets_key`) or `Unavailable` (code `no_secrets_key`), both with advice.
+        Raises `Locked` (code `secrets_key` or `no_secrets_key`) with advice.
         """
         if self.trouble:
             raise Locked(f"the farm's key cannot be used: {self.trouble}", code="secrets_key")
         if self.keys:
             return
         if not (self.place.makes and self.place.path):
-            raise Unavailable("this farm has no key for secrets", code="no_secrets_key", advice=_NO_KEY, again=False)
+            raise Locked("this farm has no key for secrets", code="no_secrets_key", advice=_NO_KEY)
         if not may_make:
             raise Locked(
                 f"the key that the farm's secrets are sealed with was in {self.place.path}, and is gone",

@@ -39,7 +39,7 @@ class SecretControl(Protocol):
     ) -> SecretView:
         """Keep a value (and scope) under this name, in place of an earlier one. Durable on return.
 
-        Raises `BadRequest` (name, scope, form), `TooLarge`, `Unavailable` (code `no_secrets_key`) or `Locked`.
+        Raises `BadRequest` (name, scope, form), `TooLarge`, `Locked` (no key, or not the right one).
         """
         ...
 

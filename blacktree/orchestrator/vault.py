@@ -219,7 +219,7 @@ class Vault:
     def seal(self, value: bytes, about: str = "") -> bytes:
         """Seal something that another part keeps for a while; `about` must be the same to open it.
 
-        It can be opened after rotations too. Raises `Unavailable` (no key) or `Locked`.
+        It can be opened after rotations too. Raises `Locked`.
         """
         self._keyring.need(may_make=not self._sealed)
         return self._keyring.seals.seal(value, about.encode())

@@ -151,7 +151,7 @@ async def test_a_farm_without_a_key() -> None:
         await control.secrets.load()
         async with open_house(control) as house:
             answer = await put(house, "build/x", {"value": VALUE})
-            assert answer.status == 503
+            assert answer.status == 409
             assert answer.json["code"] == "no_secrets_key"
             assert "new-key" in answer.json["advice"]
             assert (await ask(house, "GET", "/api/v1/secrets")).json["key"] == {

@@ -5,7 +5,7 @@ it, so that one arming is one death. Places of the orchestrator: `before-commit:
 `in-commit:STATE` (segments synced, rows written, no COMMIT), `after-commit:STATE` (nobody told), and `before-…` and
 `after-…` of `publish`, `clear` (the outbox row), `settle` (the delivery), `run-job`, `stop-job`, `take-lines`,
 `take-result`, `publish-status`, `change-deployment`, `tell-deployment`, `take-output`, `order-replicas`,
-`hear-replicas`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`, and on a real engine `build` (the whole
+`hear-replicas`, `keep-secret`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`, and on a real engine `build` (the whole
 of it) and `tag`. A number behind the place is the process that dies instead, such as that engine.
 """
 
@@ -105,6 +105,7 @@ def in_the_orchestrator() -> None:
     from blacktree.orchestrator.registration import RegistrationDesk
     from blacktree.orchestrator.relay import Relay
     from blacktree.orchestrator.runlogs import RuntimeLogs
+    from blacktree.orchestrator.vault import Vault
     from blacktree.rpc.proxy import WorkerProxy
     from blacktree.storage.sqlite import SqliteStore
 
@@ -122,6 +123,7 @@ def in_the_orchestrator() -> None:
     around(RegistrationDesk, "report_replicas", "hear-replicas")
     around(RegistrationDesk, "report", "take-lines", has_lines)
     around(RegistrationDesk, "report", "take-result", has_outcome)
+    around(Vault, "_revise", "keep-secret")
 
 
 def in_the_worker() -> None:
