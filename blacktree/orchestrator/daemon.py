@@ -30,6 +30,7 @@ from blacktree.orchestrator.enclosure import enclosed
 from blacktree.orchestrator.groups import Groups
 from blacktree.orchestrator.held import Book
 from blacktree.orchestrator.hooks import Hooks
+from blacktree.orchestrator.hookwork import HookWork
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.jobs import Jobs
 from blacktree.orchestrator.journal import Journal
@@ -238,18 +239,20 @@ class House:
             first_seconds=settings.retry_first_seconds,
             limit_seconds=settings.retry_limit_seconds,
         )
-        self.hooks = Hooks(
+        webhooks = config.webhooks
+        deliveries = Deliveries(store, days=webhooks.remember_days, most=webhooks.maximum_remembered)
+        self.hookwork = HookWork(
             store,
             self.sources,
-            Deliveries(store, days=config.webhooks.remember_days, most=config.webhooks.maximum_remembered),
+            deliveries,
             self.groups,
-            self.vault,
             lambda spec, origin, not_before: self.desk.submit_from(spec, origin, not_before),
             self.statuses,
             self.chronicle,
             rules,
-            settle_seconds=config.webhooks.settle_seconds,
+            settle_seconds=webhooks.settle_seconds,
         )
+        self.hooks = Hooks(self.sources, deliveries, self.vault, self.hookwork)
         run_secrets = RunSecrets(self.vault)
         runtime_logs = RuntimeLogs(store, keep_bytes=settings.runtime_log_bytes, status=rabbit)
         self.deployments = Deployments(store, self.workers, self.chronicle, runtime_logs, run_secrets)
@@ -348,7 +351,7 @@ class House:
                 if held.unproven:
                     self.losses.unproven(held)
             await services.start(self.statuses.run)
-            await services.start(self.hooks.run)
+            await services.start(self.hookwork.run)
             await services.start(self.retention.run)
             for door in doors(self.desk):
                 await services.start(door.run)

@@ -55,8 +55,11 @@ class Deliveries:
         """From the record; answers those whose work is not done, in the order of arrival. To be called once."""
         after = ""
         while page := await self._documents.documents(KIND, after=after):
-            for _, body in page:
-                self._remember(msgspec.json.decode(body, type=Entry))
+            for name, body in page:
+                try:
+                    self._remember(msgspec.json.decode(body, type=Entry))
+                except msgspec.DecodeError as error:
+                    log.error("a delivery's record is damaged", name=name, reason=str(error))
             after = page[-1][0]
         return [entry for entry in self._kept.values() if entry.outcome is None]
 

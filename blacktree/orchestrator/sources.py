@@ -39,8 +39,13 @@ class Sources:
             self._check_place(source, f"sources.{name}")
         after = ""
         while page := await self._documents.documents(KIND, after=after):
-            self._stored |= {name: msgspec.json.decode(body, type=Source) for name, body in page}
             after = page[-1][0]
+            for name, body in page:
+                try:
+                    self._stored[name] = msgspec.json.decode(body, type=Source)
+                except msgspec.DecodeError as error:
+                    # One source less, and the farm starts; what is there can be removed or declared anew.
+                    self._chronicle.note("source_damaged", f"source {name} cannot be read: {error}", subject=name)
 
     def door_at(self, port: int) -> None:
         """See `SourceControl.door_at`."""
@@ -79,7 +84,7 @@ class Sources:
         body = msgspec.json.encode(source)
 
         def decide(before: bytes | None) -> bytes:
-            if before is not None:
+            if before is not None and source.name in self._stored:
                 raise _taken(source.name)
             return body
 

@@ -1,41 +1,40 @@
 """`Statuses`: how a source's builds stand, told to its forge; on record until the last word was taken."""
 
-import random
 import ssl
+from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 import structlog
 import trio
 
-from blacktree.clock import now
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError, NotFound, StorageFailed
-from blacktree.job import Job, JobState, Origin
+from blacktree.job import Job, Origin
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.forges import FORGES
 from blacktree.orchestrator.forges.base import Report, StatusCall
 from blacktree.orchestrator.sources import Sources
+from blacktree.orchestrator.statuswords import (
+    Later,
+    Refused,
+    backoff_seconds,
+    context_of,
+    describe,
+    is_last,
+    next_state,
+)
 from blacktree.orchestrator.vaulted import Vaulted
 from blacktree.secret import SecretKind
 from blacktree.storage.base import Commit, Store
 
 KIND = "commit-status"
 PATIENCE_SECONDS = 3 * 86400.0
-ANSWER_SECONDS = 15.0
 MOST_AT_ONCE = 4
-MOST_ANSWER_BYTES = 64 * 1024
+
+if TYPE_CHECKING:
+    from blacktree.orchestrator.forgeclient import ForgeClient
 
 log = structlog.get_logger()
-
-_S = JobState
-_ENDS = {
-    _S.SUCCEEDED: ("success", "built"),
-    _S.FAILED: ("failure", "failed"),
-    _S.CANCELED: ("canceled", "canceled"),
-    _S.TIMED_OUT: ("error", "took too long"),
-    _S.LOST: ("error", "lost with its worker"),
-}
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,18 +57,6 @@ class _Told:
 
 Lane = tuple[str, str, str]
 """Source, commit, context: what is said there is said in order."""
-
-
-class Later(Exception):
-    """The forge does not take it now; `seconds`: when it asked us to come again."""
-
-    def __init__(self, why: str, seconds: float = 0.0) -> None:
-        super().__init__(why)
-        self.seconds = seconds
-
-
-class Refused(Exception):
-    """The forge will never take it."""
 
 
 class Statuses:
@@ -100,7 +87,7 @@ class Statuses:
         self._busy: set[Lane] = set()
         self._at_once = trio.CapacityLimiter(MOST_AT_ONCE)
         self._nursery: trio.Nursery | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._client: ForgeClient | None = None
         self._opening = trio.Lock()
         self.sent = 0
         self.given_up = 0
@@ -119,7 +106,7 @@ class Statuses:
         body = msgspec.json.encode(Kept(job_id=job.id))
         # An earlier life may have told something already.
         kept = await self._store.revise(KIND, job.id, lambda before: before or body)
-        sent = msgspec.json.decode(kept, type=Kept).sent if kept else ""
+        sent = _kept(kept) if kept else ""
         # It may have moved while that was written.
         self._enter(await self._store.get(job.id), origin, sent)
 
@@ -165,7 +152,7 @@ class Statuses:
                     await self._store.revise(KIND, name, lambda before: None)
                     continue
                 if job.origin is not None:
-                    self._enter(job, job.origin, msgspec.json.decode(body, type=Kept).sent)
+                    self._enter(job, job.origin, _kept(body))
 
     def _enter(self, job: Job, origin: Origin, sent: str) -> None:
         told = self._told[job.id] = _Told(job, origin, sent)
@@ -202,6 +189,10 @@ class Statuses:
             except StorageFailed as error:
                 log.error("commit status cannot be put on record", job=told.job.id, reason=str(error))
                 await trio.sleep(self._first_seconds)
+            except Exception as error:
+                # The edge of one status: whatever a forge answers, the farm goes on.
+                log.exception("status_failed", source=lane[0], job=told.job.id)
+                await self._give_up(lane, told, f"{type(error).__name__}: {error}")
         self._busy.discard(lane)
         if not self._lanes.get(lane):
             self._lanes.pop(lane, None)
@@ -239,26 +230,15 @@ class Statuses:
 
     async def _tell(self, told: _Told, state: str) -> None:
         call = await self._call(told, state)
-        client = await self._opened()
-        try:
-            with trio.fail_after(2 * ANSWER_SECONDS):
-                async with client.stream("POST", call.url, headers=call.headers, json=call.body) as answer:
-                    text = await _beginning(answer)
-        except trio.TooSlowError:
-            raise Later("the forge took too long to answer") from None
-        except httpx.InvalidURL as error:
-            raise Refused(f"{call.url} is no address: {error}") from None
-        except httpx.HTTPError as error:
-            raise Later(f"{type(error).__name__}: {error}") from None
-        judge(answer.status_code, answer.headers, text)
+        await (await self._opened()).post(call)
 
-    async def _opened(self) -> httpx.AsyncClient:
-        """The client, made when it is first needed: reading the certificates takes a while."""
+    async def _opened(self) -> "ForgeClient":
+        """The client, made when it is first needed: it takes a while, and many farms never need it."""
         async with self._opening:
             if self._client is None:
-                context = await in_thread(ssl.create_default_context)
-                # A redirect is not followed: the token is for this host.
-                self._client = httpx.AsyncClient(verify=context, timeout=ANSWER_SECONDS, follow_redirects=False)
+                from blacktree.orchestrator.forgeclient import ForgeClient
+
+                self._client = ForgeClient(await in_thread(ssl.create_default_context))
             return self._client
 
     async def _call(self, told: _Told, state: str) -> StatusCall:
@@ -285,79 +265,13 @@ class Statuses:
             raise Refused(f"no request can be made of it: {error}") from None
 
 
-async def _beginning(answer: httpx.Response) -> str:
-    """What an answer says, as far as anybody reads it."""
-    found = b""
-    async for piece in answer.aiter_bytes(8192):
-        found += piece
-        if len(found) > MOST_ANSWER_BYTES:
-            break
-    return found[:MOST_ANSWER_BYTES].decode("utf-8", "replace")
+def _kept(body: bytes) -> str:
+    """What was told already; of a damaged record nothing, so that it is told again."""
+    try:
+        return msgspec.json.decode(body, type=Kept).sent
+    except msgspec.DecodeError:
+        return ""
 
 
 def _lane_of(origin: Origin) -> Lane:
     return (origin.source, origin.commit, context_of(origin))
-
-
-def context_of(origin: Origin) -> str:
-    """What the status is called at the commit: builds of a branch and of a pull request stand beside each other."""
-    return f"blacktree/{origin.source}" + ("/pull-request" if origin.pull_request is not None else "")
-
-
-def next_state(sent: str, job: Job) -> str | None:
-    """What the forge is to be told next of this job; None: nothing now; an empty text: nothing any more.
-
-    The first word is `pending`, also about a job that has ended meanwhile; only one that made way for a newer commit
-    before anything was said is passed over.
-    """
-    if not sent:
-        return "" if job.state is _S.CANCELED and job.started_at is None else "pending"
-    if job.ended:
-        return _ENDS[job.state][0]
-    if sent == "pending" and job.state in (_S.RUNNING, _S.CANCELING):
-        return "running"
-    return None
-
-
-def is_last(state: str) -> bool:
-    """Whether nothing follows this one."""
-    return state not in ("pending", "running")
-
-
-def describe(job: Job, state: str) -> str:
-    """A few words for the forge's page."""
-    if state == "pending":
-        return "waiting for a worker"
-    if state == "running":
-        return f"building on {job.worker_id}" if job.worker_id else "building"
-    words = _ENDS[job.state][1]
-    if job.state is _S.CANCELED:
-        return f"{words}: {job.cancel_reason}" if job.cancel_reason else words
-    if job.state is _S.SUCCEEDED:
-        seconds = ((job.finished_at or now()) - (job.started_at or job.created_at)).total_seconds()
-        return f"{words} in {seconds:.0f} s"
-    return f"{words}: {job.error.message}" if job.error else words
-
-
-def judge(status: int, headers: httpx.Headers, text: str) -> None:
-    """Nothing if the forge has taken it. Raises `Later` or `Refused`."""
-    if 200 <= status < 300:
-        return
-    said = f"HTTP {status}: {' '.join(text.split())[:300]}"
-    # GitLab: the commit bears this state already.
-    if status == 400 and "Cannot transition status" in text:
-        return
-    limited = status == 403 and ("retry-after" in headers or headers.get("x-ratelimit-remaining") == "0")
-    if status in (408, 425, 429) or status >= 500 or limited:
-        raise Later(said, _retry_after(headers))
-    raise Refused(said)
-
-
-def _retry_after(headers: httpx.Headers) -> float:
-    text = headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
-
-
-def backoff_seconds(failures: int, first: float, limit: float) -> float:
-    """Exponential, with jitter: between half and all of first * 2^(failures-1)."""
-    return min(limit, first * float(1 << min(failures - 1, 30))) * random.uniform(0.5, 1.0)

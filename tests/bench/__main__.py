@@ -30,6 +30,7 @@ ROWS = {
     "shutdown": 180.0,
     "memory": 180.0,
     "scale": 120.0,
+    "webhooks": 150.0,
     "idle": 60.0,
 }
 

@@ -1,6 +1,7 @@
 """Webhooks as the orchestrator takes them: proven, remembered, put on record, made into jobs, superseded."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -397,3 +398,35 @@ async def test_what_is_done_is_forgotten_in_time(tmp_path: Path) -> None:
         assert [entry.name for entry in await again.load()] == [entries[0].name]
         assert len(again) == 3
         nursery.cancel_scope.cancel()
+
+
+async def test_damaged_records_do_not_keep_the_farm_from_starting(tmp_path: Path) -> None:
+    async with hooked(tmp_path) as house:
+        await accepted(house, delivery("github", push("github", URL)))
+        await all_jobs(house, 1)
+    with sqlite3.connect(tmp_path / "state" / "blacktree.db") as connection:
+        kinds = [row[0] for row in connection.execute("SELECT DISTINCT kind FROM document")]
+        assert {"source", "delivery"} <= set(kinds)
+        connection.execute("UPDATE document SET body = x'00' WHERE kind IN ('source', 'delivery')")
+    connection.close()
+    async with open_house(tmp_path, keys=[KEY]) as house:
+        assert house.control.sources.all() == []
+        await house.control.sources.add(source_from({"name": "app", "repository": URL, "webhook_secret": "hook"}))
+        await accepted(house, delivery("github", push("github", URL)))
+
+
+async def test_whatever_goes_wrong_with_one_delivery_the_farm_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unforeseen(*_: Any) -> Any:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    async with hooked(tmp_path) as house:
+        with monkeypatch.context() as patch:
+            patch.setattr("blacktree.orchestrator.hookwork.origin_of", unforeseen)
+            await accepted(house, delivery("github", push("github", URL)))
+            with trio.fail_after(10):
+                while "webhook_refused" not in [each.type for each in await house.control.farm_events(1, 100)]:
+                    await trio.sleep(0.01)
+        await accepted(house, delivery("github", push("github", URL, after=commit_id(2))))
+        await all_jobs(house, 1)

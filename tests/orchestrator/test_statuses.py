@@ -5,12 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
 from blacktree.job import Failure, Image, Outcome
-from blacktree.orchestrator.statuses import Later, Refused, backoff_seconds, judge
+from blacktree.orchestrator.statuswords import Later, Refused, backoff_seconds, judge
 from blacktree.secret import SecretKind
 from tests.orchestrator.conftest import House, open_house
 from tests.orchestrator.test_hooks import KEY, URL, accepted, all_jobs, delivery, hooked
@@ -175,7 +174,7 @@ async def test_a_forge_that_does_not_answer_holds_up_nothing(tmp_path: Path, api
 def test_answers_are_judged() -> None:
     def verdict(status: int, text: str = "", **headers: str) -> str:
         try:
-            judge(status, httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()}), text)
+            judge(status, {name.replace("_", "-"): value for name, value in headers.items()}, text)
         except Later as later:
             return f"later {later.seconds:g}"
         except Refused:
