@@ -343,16 +343,24 @@ class Replica:
             nursery.start_soon(check)
         end = found[0]
         if end.code == "unhealthy":
-            try:
-                await self._containers.stop(container.id, self.order.run.strategy.stop_seconds)
-                ended = await self._containers.inspect(container.id)
-            except BlacktreeError as error:
-                log.warning("an unhealthy replica was not stopped", name=repr(self.name), reason=str(error))
-                ended = None
-            if ended is not None:
-                end = msgspec.structs.replace(end, exit_code=ended.exit_code, oom_killed=ended.oom_killed)
+            end = await self._put_down(container, end)
         await self._heard_out(container.id)
         return end
+
+    async def _put_down(self, container: Container, end: Ended) -> Ended:
+        """It fails its checks: end it. If it has ended by itself meanwhile, that is the better reason."""
+        try:
+            ended = await self._containers.inspect(container.id)
+            if ended is not None and ended.state == "ended":
+                return machine.exit_end(ended.exit_code, ended.oom_killed, ended.error, self.order.run.memory_bytes)
+            await self._containers.stop(container.id, self.order.run.strategy.stop_seconds)
+            ended = await self._containers.inspect(container.id)
+        except BlacktreeError as error:
+            log.warning("an unhealthy replica was not stopped", name=repr(self.name), reason=str(error))
+            return end
+        if ended is None:
+            return end
+        return msgspec.structs.replace(end, exit_code=ended.exit_code, oom_killed=ended.oom_killed)
 
     async def _heard_out(self, container: str) -> None:
         """It has ended: wait for its last lines, but not for ever. Nothing of it is read afterwards."""

@@ -43,13 +43,14 @@ def base() -> Iterator[str]:
 @asynccontextmanager
 async def keeping(tmp_path: Path, part: ReplicaPart, **keys: Any) -> AsyncIterator[WorkerSide]:
     """A worker; at the end its replicas are taken away."""
-    async with a_worker(tmp_path, part, **({"provider": "docker"} | keys)) as (side, _):
-        try:
+    try:
+        async with a_worker(tmp_path, part, **({"provider": "docker"} | keys)) as (side, _):
             yield side
-        finally:
-            with trio.move_on_after(20, shield=True):
-                for each in await containers_of(owner_of(tmp_path / "state")):
-                    await docker("rm", "-f", "-v", each)
+    finally:
+        # They outlive the worker.
+        with trio.move_on_after(20, shield=True):
+            for each in await containers_of(owner_of(tmp_path / "state")):
+                await docker("rm", "-f", "-v", each)
 
 
 async def test_from_order_to_answer_to_nothing_left(tmp_path: Path, base: str) -> None:
