@@ -257,7 +257,15 @@ class House:
         runtime_logs = RuntimeLogs(store, keep_bytes=settings.runtime_log_bytes, status=rabbit)
         self.deployments = Deployments(store, self.workers, self.chronicle, runtime_logs, run_secrets)
         self.condition = Condition(store, self.broker, self.journal)
-        self.scaler = Scaler(config, store, self.workers, self.chronicle, open_worker_provider, farm_id=farm_id)
+        self.scaler = Scaler(
+            config,
+            store,
+            self.workers,
+            self.chronicle,
+            open_worker_provider,
+            farm_id=farm_id,
+            occupied=self.deployments.placed,
+        )
         self.condition.more.append(self.scaler.troubles)
         self.desk = Desk(
             store,

@@ -323,7 +323,7 @@ class Deployments:
         """Every worker that is here, and every one that has something of ours."""
         found: dict[str, WorkerFact] = {}
         moment = trio.current_time()
-        placed = {place.worker_id for each in self._known.values() for place in each.placements}
+        placed = self.placed()
         members = {view.id for view in self._workers.views()}
         for worker_id in placed | members:
             member = self._workers.member(worker_id)
@@ -340,6 +340,10 @@ class Deployments:
                 states=seen.states if seen is not None and ours else {},
             )
         return found
+
+    def placed(self) -> set[str]:
+        """The workers that some deployment is placed on."""
+        return {place.worker_id for each in self._known.values() for place in each.placements}
 
     def figures(self) -> dict[str, object]:
         """For `/metrics`."""

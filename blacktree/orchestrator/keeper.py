@@ -1,7 +1,7 @@
 """`Keeper`: one pool's size. Looks, decides (`sizing`), does, and again; a provider that fails is given pauses."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 import msgspec
@@ -41,10 +41,12 @@ class Keeper:
         chronicle: Chronicle,
         *,
         retiring: bool = False,
+        occupied: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.pool = pool
         self.rules = rules
         self.retiring = retiring
+        self._occupied = occupied
         self._interval_seconds = config.interval_seconds
         self._store = store
         self._workers = workers
@@ -198,7 +200,8 @@ class Keeper:
             self._useful.add(machine.id)
             self._starts.over()
         state = self._state(machine, view)
-        busy = alive.busy if alive is not None else 0
+        # What a deployment runs there is not to be ended for want of builds.
+        busy = max(alive.busy, int(machine.id in self._occupied())) if alive is not None else 0
         slots = self.rules.slots
         if alive is not None:
             # One that takes nothing now is no help to whoever waits; one that comes up just now will be.

@@ -1,5 +1,6 @@
 """`Scaler`: every pool that grows and shrinks by itself, each with a keeper of its own."""
 
+from collections.abc import Callable, Collection
 from functools import partial
 
 import msgspec
@@ -21,7 +22,10 @@ KIND = "scaled-pool"
 
 
 class Scaler:
-    """Runs the keepers. A pool that is no longer configured is emptied first, then forgotten."""
+    """Runs the keepers. A pool that is no longer configured is emptied first, then forgotten.
+
+    `occupied`: the workers that something other than a build runs on.
+    """
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class Scaler:
         open_provider: OpenWorkerProvider | None,
         *,
         farm_id: str,
+        occupied: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._config = config
         self._store = store
@@ -39,6 +44,7 @@ class Scaler:
         self._chronicle = chronicle
         self._open_provider = open_provider
         self._farm_id = farm_id
+        self._occupied = occupied
         self._waits = Waits(config.scaling.pools)
         self._keepers: dict[str, Keeper] = {}
         for pool, rules in config.scaling.pools.items() if open_provider is not None else ():
@@ -55,6 +61,7 @@ class Scaler:
             self._waits,
             self._chronicle,
             retiring=retiring,
+            occupied=self._occupied,
         )
 
     def on_commit(self, commit: Commit) -> None:

@@ -10,6 +10,7 @@ import trio
 
 from blacktree.config import ScaledPool, ScalingConfig
 from blacktree.errors import EngineLost
+from blacktree.orchestrator.deployments import Deployments
 from tests.orchestrator.conftest import TOKEN, House, open_house
 from tests.parts.toy_provider import ToyProvider
 
@@ -201,3 +202,19 @@ async def test_a_killed_worker_of_a_running_build_leaves_no_job_behind(tmp_path:
         toys.die(toy.id)
         await until(house, lambda: toys.stops)
         assert (await house.finished(job_id)).attempt == 2
+
+
+async def test_what_a_deployment_runs_on_is_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    occupied: set[str] = set()
+    monkeypatch.setattr(Deployments, "placed", lambda self: occupied)
+    toys = ToyProvider(tmp_path, TOKEN)
+    toys.automatic = True
+    async with open_scaled(tmp_path, toys) as (house, _):
+        job_id = await house.submit()
+        await until(house, lambda: toys.toys)
+        occupied |= set(toys.toys)
+        await house.finished(job_id)
+        await trio.sleep(0.6)
+        assert toys.stops == []
+        occupied.clear()
+        await until(house, lambda: toys.stops)
