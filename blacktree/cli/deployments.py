@@ -171,7 +171,8 @@ def deployment_lines(found: Mapping[str, Any]) -> list[str]:
         what = version["reference"] or version["image"] or f"build {version['job_id']}"
         back = f", as version {version['rollback_of']}" if version["rollback_of"] else ""
         why = f": {version['reason']}" if version["reason"] else ""
-        lines.append(f"version {version['number']} {version['state']}, {what}{back}{why}")
+        state = "standing by" if version["drain_until"] else version["state"]
+        lines.append(f"version {version['number']} {state}, {what}{back}{why}")
         lines += [f"  | {line}" for line in version["last_lines"][-10:]]
     for each in found["replicas"]:
         text = (

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from blacktree.cipher import new_key
+from blacktree.concurrency.threads import in_thread
 from blacktree.deployment import DeployImage
 from blacktree.errors import BadRequest, Conflict, NotFound
 from blacktree.job import Image, Origin, Outcome
@@ -17,6 +18,8 @@ from blacktree.runspec import Port, RunSpec, Strategy
 from blacktree.secret import SecretKind
 from blacktree.spec import JobSpec
 from tests.orchestrator.conftest import TOKEN, House, open_house
+from tests.parts.rabbit import shared_node
+from tests.parts.stranger import Stranger
 from tests.parts.toy_replicas import ToyReplicas
 
 QUICK = Strategy(drain_seconds=0.1)
@@ -364,3 +367,23 @@ async def test_old_output_is_dropped_and_reading_begins_later(tmp_path: Path) ->
         begin, end = await house.control.deployments.text_size("web")
         assert end - begin <= 3 << 20
         assert (await house.control.deployments.read_text("web", begin, 10)).strip(b"x ").isdigit()
+
+
+@pytest.mark.rabbitmq
+async def test_versions_are_told_on_the_status_queue(tmp_path: Path) -> None:
+    node = await in_thread(shared_node)
+    await in_thread(node.clear)
+    async with open_house(tmp_path, memory=True, broker_url=node.url) as house:
+        worker = await a_worker(house)
+        await deploy(house)
+        await until(house, lambda view: view.deployment.serving == 1)
+        worker.fare(2, state="failed", reason="broken", last_lines=["last words"])
+        await deploy(house, "registry.example/app:2")
+        await until(house, lambda view: state(view, 2) == "failed")
+        got = await Stranger(node.url).take("status.queue", 2)
+    assert [each.message_id.partition("/")[0] for each in got] == ["run.web", "run.web"]
+    runs, failed = [each.value for each in got]
+    assert (runs["deploymentId"], runs["success"], runs["state"], runs["version"]) == ("web", True, "running", 1)
+    assert (runs["imageUrl"], runs["error"]) == ("registry.example/app:1", None)
+    assert (failed["success"], failed["error"], failed["logs"]) == (False, "broken", "last words")
+    assert failed["deployment"]["version"]["state"] == "failed"
