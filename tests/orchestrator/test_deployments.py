@@ -374,6 +374,8 @@ async def test_versions_are_told_on_the_status_queue(tmp_path: Path) -> None:
     node = await in_thread(shared_node)
     await in_thread(node.clear)
     async with open_house(tmp_path, memory=True, broker_url=node.url) as house:
+        while house.control.readiness().state != "ready":
+            await trio.sleep(0.05)
         worker = await a_worker(house)
         await deploy(house)
         await until(house, lambda view: view.deployment.serving == 1)
