@@ -17,10 +17,13 @@ from blacktree.broker.base import Message
 from blacktree.broker.border import border, not_declared, outcome
 from blacktree.broker.frames import new_message_id
 from blacktree.broker.line import ChannelLimit, Line
+from blacktree.broker.oddities import bear_odd_properties
 from blacktree.broker.publisher import Publisher
 from blacktree.broker.stream import Stream
 from blacktree.broker.topology import EXCHANGE, QueueSpec, Topology
 from blacktree.errors import BlacktreeError, BrokerLost, Conflict
+
+bear_odd_properties()
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 0.7

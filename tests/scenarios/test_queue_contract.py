@@ -1,5 +1,6 @@
 """Jobs straight from RabbitMQ, as a client sends them that knows nothing of Blacktree; and what it gets back."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -220,6 +221,19 @@ async def test_huge_bodies_and_odd_properties(house: House, stranger: Stranger) 
     assert by_size[len(huge)].reason.startswith("too_large: ")
     assert by_size[len(secret) - len(TOKEN) + 3].reason.startswith("too_large: ")
     assert [each.headers["kept"] for each in dead if each.message_id == "m" * 255] == ["x"]
+
+
+async def test_properties_that_cannot_be_read_break_no_connection(house: House, stranger: Stranger) -> None:
+    """The body counts: what is no job goes aside, and what is one is built."""
+    await house.worker(slots=1, automatic=True)
+    await stranger.publish_bytes_as_text(b"odd")
+    await stranger.publish_bytes_as_text(json.dumps(direct("odd-and-good")).encode())
+    await stranger.publish(direct("last"))
+    told = await stranger.take("status.queue", 2)
+    assert [each.value["deploymentId"] for each in told] == ["odd-and-good", "last"]
+    [dead] = await stranger.take("execute.dead")
+    assert dead.body == b"odd"
+    assert not any(event.type == "broker_lost" for event in await house.control.farm_events(1, 100))
 
 
 async def test_the_higher_priority_goes_first(house: House, stranger: Stranger) -> None:
