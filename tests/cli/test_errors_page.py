@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TABLES = (
     "services/sync/failures.py",
+    "providers/aws/faults.py",
     "providers/docker/faults.py",
     "providers/registry/faults.py",
     "storage/trouble.py",
