@@ -196,8 +196,10 @@ def _merge(run: dict[str, Any], field: str, values: dict[str, Any]) -> None:
 def _from_file(file: Any) -> dict[str, Any]:
     if file is None:
         return {}
+    with file:
+        body = file.read()
     try:
-        value = json.loads(file.read())
+        value = json.loads(body)
     except ValueError as error:
         raise click.UsageError(f"--run-file {file.name}: not JSON: {error}") from None
     if not isinstance(value, dict):

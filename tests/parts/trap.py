@@ -6,7 +6,8 @@ it, so that one arming is one death. Places of the orchestrator: `before-commit:
 `after-…` of `publish`, `clear` (the outbox row), `settle` (the delivery), `run-job`, `stop-job`, `take-lines`,
 `take-result`, `publish-status`, `change-deployment`, `tell-deployment`, `take-output`, `order-replicas`,
 `hear-replicas`, `keep-secret`. Of the worker: `accept`, `output`, `tell-lines`, `tell-result`, and on a real
-engine `build` (the whole of it) and `tag`. A number behind the place is the process that dies instead, such as that engine.
+engine `build` (the whole of it) and `tag`. A number behind the place is the process that dies instead, such as that
+engine.
 """
 
 import gc
