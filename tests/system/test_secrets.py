@@ -26,6 +26,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuildFarm]:
             "XDG_CONFIG_HOME": str(home / "config"),
             "DOCKER_CONFIG": str(home / "docker"),
             "BLACKTREE_LOG_LEVEL": "debug",
+            "BLACKTREE_WORKER_STEPS": "sync,build,tag,push",
         }
         with open_build_farm(home, socket, **settings) as farm:
             yield farm
@@ -120,3 +121,19 @@ async def test_a_private_base_image_with_the_farm_s_login(farm: BuildFarm, tmp_p
             assert holders(farm, password, f"alice:{password}") == []
         finally:
             farm.docker("rmi", base, code=None)
+
+
+@pytest.mark.skipif(not can_start_registries(), reason="docker-registry is not installed")
+async def test_a_push_with_the_farm_s_login(farm: BuildFarm, tmp_path: Path) -> None:
+    password = f"pw-{nonce()}-{nonce()}"
+    app = repository(tmp_path, f"RUN echo {nonce()}")
+    with registry({"alice": password}) as hub:
+        image = f"{hub.host}/team/{nonce()}"
+        refused = await farm.build(app, image=image, push=True, max_attempts=1)
+        assert refused.state == "failed"
+        async with farm.client() as client:
+            await put_login(client, hub.host, "alice", password, repositories=[f"{tmp_path}/*"])
+        ended = await farm.built(app, image=image, tags=["1"], push=True)
+        assert ended.job["image"]["digest"].startswith("sha256:")
+        assert password not in json.dumps([ended.events, ended.job, refused.events, refused.job])
+        assert holders(farm, password, f"alice:{password}") == []
