@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import structlog
+import trio
 
 from blacktree.concurrency.threads import in_loose_thread
 from blacktree.errors import BlacktreeError, NotAllowed, NotFound, Unavailable
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 MOST_WAITING = 20_000
 MOST_SECRETS = 64
 LARGE_BYTES = 256 * 1024
+ENTER_SECONDS = 20.0
 
 
 class Hooks:
@@ -82,16 +84,19 @@ class Hooks:
         if (earlier := await self._deliveries.earlier(keys)) is not None:
             return Receipt(status="known", delivery=earlier, reason="this delivery came before; nothing was changed")
         names = [source.name for source in chosen]
-        entry = await self._deliveries.enter(
-            forge=delivery.forge,
-            delivery=named[:200],
-            identity=keys[0],
-            keys=keys,
-            sources=names,
-            event=_trimmed(event),
-        )
-        self._work.begin(entry)
-        return Receipt(status="accepted", delivery=entry.name, sources=names)
+        # A forge that hangs up now must not leave a delivery on record that nobody works on before the next start.
+        with trio.move_on_after(ENTER_SECONDS, shield=True):
+            entry = await self._deliveries.enter(
+                forge=delivery.forge,
+                delivery=named[:200],
+                identity=keys[0],
+                keys=keys,
+                sources=names,
+                event=_trimmed(event),
+            )
+            self._work.begin(entry)
+            return Receipt(status="accepted", delivery=entry.name, sources=names)
+        raise Unavailable("the store takes too long", code="store_slow")
 
     async def _proven(self, adapter: ForgeAdapter, delivery: Delivery) -> list[Source]:
         """The sources whose secret has signed this. Raises `NotAllowed`; nothing of the body is looked at before."""

@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     with open_farm(bench, BLACKTREE_ORCHESTRATOR_SECRETS_KEY=new_key().text()) as farm:
         for _ in range(2):
             farm.add_worker(4)
-        answered, queued = bench.run(_steady, farm, bench.size(400, 40))
+        answered, queued, plain = bench.run(_steady, farm, bench.size(400, 40))
         for name, values, part, limit in (
             ("webhook answered: p99", answered, 0.99, None),
             ("webhook to job queued: p50", queued, 0.5, None),
@@ -42,6 +42,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
                 name=f"{name} at {RATE:.0f}/s",
                 value=value,
                 unit="ms",
+                beside="ms job.submit at the door, in turns",
+                beside_value=percentile(plain, part),
                 target=f"under {limit:.0f} ms" if limit else "",
                 reached=value < limit if limit else None,
                 details={"deliveries": len(values), "largest_ms": max(values)},
@@ -72,9 +74,11 @@ async def _send(http: httpx.AsyncClient, farm: Farm, name: str, value: dict[str,
     assert answer.status_code == 202, answer.text
 
 
-async def _steady(farm: Farm, count: int) -> tuple[list[float], list[float]]:
-    """Milliseconds until the answer, and until the job's own mark that it is queued, both from before sending."""
+async def _steady(farm: Farm, count: int) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds until the answer, and until the job's own mark that it is queued, both from before sending; and the
+    latter of jobs that are submitted at the door in turns with these."""
     sent: dict[str, float] = {}
+    plain: list[float] = []
     answered: list[float] = []
     async with Client(farm.url, farm.token) as client, httpx.AsyncClient() as http:
         # Nobody builds these: builds would take the processors that are measured here.
@@ -88,15 +92,24 @@ async def _steady(farm: Farm, count: int) -> tuple[list[float], list[float]]:
             answered.append((time.time() - moment) * 1000)
             sent[commit] = moment
 
+        async def other(number: int) -> None:
+            moment = time.time()
+            job = await client.submit({"repository": URL, "ref": commit_id(number), "pool": "nobody"})
+            plain.append((datetime.fromisoformat(job["queued_at"]).timestamp() - moment) * 1000)
+
         for number in range(16):
             await one(-1 - number)
+            await other(number)
         sent.clear()
         answered.clear()
+        plain.clear()
         async with trio.open_nursery() as nursery:
             began = trio.current_time()
             for number in range(count):
                 await trio.sleep_until(began + number / RATE)
                 nursery.start_soon(one, number)
+                await trio.sleep_until(began + (number + 0.5) / RATE)
+                nursery.start_soon(other, number)
         jobs = await _until(client, "steady", count + 16, ended=False)
         await client.call("source.remove", {"name": "steady"})
     queued = [
@@ -104,7 +117,7 @@ async def _steady(farm: Farm, count: int) -> tuple[list[float], list[float]]:
         for job in jobs
         if job["spec"]["ref"] in sent
     ]
-    return answered, queued
+    return answered, queued, plain
 
 
 async def _burst(farm: Farm, count: int) -> tuple[float, int, float]:

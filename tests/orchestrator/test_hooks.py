@@ -430,3 +430,16 @@ async def test_whatever_goes_wrong_with_one_delivery_the_farm_goes_on(
                     await trio.sleep(0.01)
         await accepted(house, delivery("github", push("github", URL, after=commit_id(2))))
         await all_jobs(house, 1)
+
+
+async def test_a_forge_that_hangs_up_leaves_all_or_nothing(tmp_path: Path) -> None:
+    async with hooked(tmp_path) as house:
+        for number in range(12):
+            value = push("github", URL, ref=f"refs/heads/b{number}", after=commit_id(number + 1))
+            with trio.move_on_after(number * 0.0005):
+                await house.control.hooks.receive(delivery("github", value, delivery=f"d-{number}"))
+            # Whatever became of it: the forge sends it again, and it is done once.
+            receipt = await house.control.hooks.receive(delivery("github", value, delivery=f"d-{number}"))
+            assert receipt.status in ("accepted", "known")
+        jobs = await all_jobs(house, 12)
+        assert {job.spec.ref for job in jobs} == {commit_id(number + 1) for number in range(12)}
