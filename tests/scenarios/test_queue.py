@@ -1,5 +1,6 @@
 """RabbitMQ dies, forgets everything, or belongs to somebody else: nothing is lost, and the door says what is wrong."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import trio
 
 from tests.parts.farm import SLOW, Farm, a_spec, open_farm, submit, until_state
 from tests.parts.rabbit import RabbitNode, open_rabbit, require_rabbitmq
+from tests.parts.stranger import Stranger
 from tests.parts.truth import ended_once, told_once
 from tests.scenarios.test_stages import through
 
@@ -100,6 +102,30 @@ async def test_the_orchestrator_dies_between_record_and_queue(farm: Farm, rabbit
     job = await through(farm, place)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
     await told_once(rabbit.url, {job["id"]: job})
+
+
+FIRST = ["before-commit:assigned", "in-commit:assigned", "after-commit:assigned", "before-run-job", "before-settle"]
+
+
+@pytest.mark.parametrize("place", FIRST)
+async def test_the_orchestrator_dies_with_a_job_straight_from_the_queue(
+    farm: Farm, rabbit: RabbitNode, place: str
+) -> None:
+    """Its record and its first attempt are one transaction; whatever of it was said, the message comes again."""
+    await farm.up()
+    await connected(farm)
+    farm.arm(place)
+    await Stranger(rabbit.url).publish({"id": "straight", "spec": a_spec(SHORT)})
+    assert await farm.orchestrator.ended() == -signal.SIGKILL
+    farm.orchestrator.start()
+    async with farm.client() as client:
+        await farm.ready()
+        with trio.fail_after(SLOW):
+            while not (await client.jobs())["jobs"]:
+                await trio.sleep(0.1)
+        await until_state(client, "straight", "succeeded")
+        job = await ended_once(client, "straight", PRINTED)
+    await told_once(rabbit.url, {"straight": job})
 
 
 async def test_wiped_under_running_daemons(farm: Farm, rabbit: RabbitNode) -> None:
