@@ -1,5 +1,6 @@
 """One courier a worker: brings it the complete list of its replicas, again after every change and every return."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -13,7 +14,6 @@ from blacktree.rpc.replica import CAPABILITY, ReplicaOrder, ReplicaOrders
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 0.5
 AGAIN_SECONDS = 1.0
 
 
@@ -25,6 +25,7 @@ class Round:
         self.revision = revision
         self.acknowledged: tuple[str, int] = ("", 0)
         self.changed = trio.Event()
+        self.over = False
 
 
 class Couriers:
@@ -49,8 +50,12 @@ class Couriers:
 
     def give(self, wanted: Mapping[str, Sequence[Plan]]) -> None:
         """The complete lists; a worker that is not named should have nothing."""
-        members = [view.id for view in self._workers.views() if view.state != "dead"]
-        for worker_id in {*wanted, *members, *self._rounds}:
+        members = self._workers.ids()
+        for worker_id in set(self._rounds).difference(wanted, members):
+            gone = self._rounds.pop(worker_id)
+            gone.over = True
+            self._wake(gone)
+        for worker_id in {*wanted, *members}:
             found = self._rounds.get(worker_id)
             if found is None:
                 found = self._rounds[worker_id] = Round(self._next())
@@ -60,6 +65,11 @@ class Couriers:
             elif (plans := wanted.get(worker_id, ())) != found.plans:
                 found.plans, found.revision = plans, self._next()
                 self._wake(found)
+
+    def joined(self, worker_id: str) -> None:
+        """It is here (again)."""
+        if found := self._rounds.get(worker_id):
+            self._wake(found)
 
     def heard(self, worker_id: str, incarnation: str, revision: int) -> None:
         """A worker said by which revision it goes: bring it the present one if that is another."""
@@ -93,14 +103,10 @@ class Couriers:
         changed.set()
 
     async def _serve(self, worker_id: str, found: Round) -> None:
-        while True:
+        while not found.over:
             changed = found.changed
-            if not await self._bring(worker_id, found):
-                with trio.move_on_after(AGAIN_SECONDS):
-                    await changed.wait()
-                continue
-            # A worker that comes back is seen by its registration, before it reports anything.
-            with trio.move_on_after(LOOK_SECONDS):
+            brought = await self._bring(worker_id, found)
+            with trio.move_on_after(math.inf if brought else AGAIN_SECONDS):
                 await changed.wait()
 
     async def _bring(self, worker_id: str, found: Round) -> bool:

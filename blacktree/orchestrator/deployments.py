@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
+import msgspec
 import structlog
 import trio
 
@@ -91,7 +92,7 @@ class Deployments:
         self._couriers.begin(epoch)
         after = ""
         while page := await self._store.documents(KIND, after=after):
-            self._known |= {name: decode_deployment(body) for name, body in page}
+            self._known |= {name: _decoded(name, body) for name, body in page}
             after = page[-1][0]
         for name, number, job_id in self._pending():
             try:
@@ -130,12 +131,18 @@ class Deployments:
                 continue
             if job.ended:
                 await self.change(name, _settle(number, job))
-        for name in list(self._known):
-            await self._advance(name)
         self._couriers.give(plans(self._known.values()))
-        for deployment in list(self._known.values()):
-            if deployment.happenings:
-                await self._tell(deployment)
+        facts = self.facts()
+        for name in list(self._known):
+            try:
+                facts = await self._advance(name, facts)
+                if self._known[name].happenings:
+                    await self._tell(self._known[name])
+            except StorageFailed:
+                raise
+            except BlacktreeError as error:
+                # The edge of one deployment: the others go on.
+                log.error("deployment stands still", deployment=name, reason=str(error))
 
     def _pending(self) -> list[tuple[str, int, str]]:
         return [
@@ -145,19 +152,23 @@ class Deployments:
             if version.state is VersionState.PENDING and version.job_id is not None
         ]
 
-    async def _advance(self, name: str) -> None:
+    async def _advance(self, name: str, facts: Facts) -> Facts:
+        """Take one deployment as far as it goes now; answers how the workers stand afterwards."""
         for _ in range(20):
-            self._couriers.give(plans(self._known.values()))
-            facts, land, moment = self.facts(), survey(self._known.values(), name), now()
+            land, moment = survey(self._known.values(), name), now()
             before = self._known[name]
             target = before.version(before.target)
             fresh = target is not None and all(place.version != target.number for place in before.placements)
             if target is not None and fresh and (trouble := await self._trouble(target)):
-                await self.change(name, _refuse(target.number, trouble))
-                continue
-            if advance(before, facts, land, moment) is before:
-                return
-            await self.change(name, _advance(facts, land, moment))
+                decide = _refuse(target.number, trouble)
+            elif advance(before, facts, land, moment) is before:
+                break
+            else:
+                decide = _advance(facts, land, moment)
+            await self.change(name, decide)
+            self._couriers.give(plans(self._known.values()))
+            facts = self.facts()
+        return facts
 
     async def _trouble(self, version: Version) -> str:
         """Why a version cannot be started by any worker; empty if it can."""
@@ -192,7 +203,7 @@ class Deployments:
         """Decide and commit one deployment; answers what stands now. Raises what `decide` raises, `StorageFailed`."""
 
         def revise(body: bytes | None) -> bytes | None:
-            before = decode_deployment(body) if body is not None else None
+            before = _decoded(name, body) if body is not None else None
             after = decide(before)
             if after is before:
                 return body
@@ -207,7 +218,7 @@ class Deployments:
         return self._known.get(name)
 
     def _hold(self, name: str, body: bytes | None) -> None:
-        after = decode_deployment(body) if body is not None else None
+        after = _decoded(name, body) if body is not None else None
         if after != self._known.get(name):
             if after is not None:
                 self._known[name] = after
@@ -316,6 +327,11 @@ class Deployments:
             self.touch()
         return ReplicaAnswer(known=True, stored=stored)
 
+    def joined(self, worker_id: str) -> None:
+        """A worker has registered: it is brought its list at once."""
+        self._couriers.joined(worker_id)
+        self._stir.set()
+
     def _wanted(self, name: ReplicaName) -> bool:
         return name.deployment in self._known
 
@@ -324,8 +340,7 @@ class Deployments:
         found: dict[str, WorkerFact] = {}
         moment = trio.current_time()
         placed = self.placed()
-        members = {view.id for view in self._workers.views()}
-        for worker_id in placed | members:
+        for worker_id in placed.union(self._workers.ids()):
             member = self._workers.member(worker_id)
             seen = self._seen.get(worker_id)
             ours = seen is not None and member is not None and seen.incarnation == member.registration.incarnation
@@ -358,6 +373,19 @@ class Deployments:
         }
 
 
+def _decoded(name: str, body: bytes) -> Deployment:
+    try:
+        return decode_deployment(body)
+    except msgspec.MsgspecError as error:
+        # To go on without it would stop its containers.
+        raise StorageFailed(
+            f"deployment {name} on record cannot be read: {error}",
+            code="state_damaged",
+            advice="put back a backup of the state directory",
+            again=False,
+        ) from error
+
+
 def _settle(number: int, job: Job | None) -> Decide:
     def decide(found: Deployment | None) -> Deployment | None:
         if found is None:
@@ -371,7 +399,11 @@ def _settle(number: int, job: Job | None) -> Decide:
 
 
 def _advance(facts: Facts, land: Land, moment: datetime) -> Decide:
-    return lambda found: advance(found, facts, land, moment) if found is not None else None
+    def decide(found: Deployment | None) -> Deployment | None:
+        after = advance(found, facts, land, moment) if found is not None else None
+        return releases.prune(after) if after is not None and after is not found else after
+
+    return decide
 
 
 def _refuse(number: int, reason: str) -> Decide:

@@ -56,6 +56,7 @@ class RegistrationDesk:
             raise Unavailable("this orchestrator is shutting down", code="draining")
         member = await self._workers.join(registration)
         self._ensure_pool(registration.pool)
+        self._deployments.joined(member.id)
         named = set(registration.running)
         for held in self._book.of_worker(member.id):
             if held.incarnation != registration.incarnation:

@@ -1,9 +1,9 @@
 """What containers are given and nobody else may see: values of `run` secrets, and logins for the images they pull."""
 
-from blacktree.errors import BadRequest
+from blacktree.errors import BadRequest, TooLarge
 from blacktree.orchestrator.orders import Plan
 from blacktree.orchestrator.vault import Vault
-from blacktree.rpc.replica import RegistryLogin
+from blacktree.rpc.replica import MAX_SECRET_BYTES, RegistryLogin
 from blacktree.runspec import RunSpec
 from blacktree.secret import HUB, SecretKind, host_name, parse_login
 
@@ -34,6 +34,12 @@ class RunSecrets:
                     advice="`blacktree secret list` shows names, kinds and scopes",
                 )
             found[name] = value
+        if sum(map(len, found.values())) > MAX_SECRET_BYTES:
+            raise TooLarge(
+                f"spec.run.secrets: their values have more than {MAX_SECRET_BYTES} bytes together",
+                path="spec.run.secrets",
+                advice="put what is large into a volume",
+            )
         return found
 
     async def logins(self, plan: Plan) -> dict[str, RegistryLogin]:

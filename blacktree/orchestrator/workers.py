@@ -141,6 +141,10 @@ class Workers:
             return None
         return member if not incarnation or member.registration.incarnation == incarnation else None
 
+    def ids(self) -> list[str]:
+        """Every living worker."""
+        return [worker_id for worker_id, member in self._members.items() if not member.gone.is_set()]
+
     # Joining and leaving
 
     async def join(self, registration: Registration) -> Member:

@@ -389,3 +389,26 @@ async def test_versions_are_told_on_the_status_queue(tmp_path: Path) -> None:
     assert (runs["imageUrl"], runs["error"]) == ("registry.example/app:1", None)
     assert (failed["success"], failed["error"], failed["logs"]) == (False, "broken", "last words")
     assert failed["deployment"]["version"]["state"] == "failed"
+
+
+async def test_leaving_in_the_middle_leaves_no_half_deployment(house: House) -> None:
+    """Cancelled at every possible moment, it is on record whole or not at all, and what is shown is what is stored."""
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    for checkpoints in range(12):
+        name = f"web-{checkpoints}"
+        wanted = JobSpec(repository="https://x/y", run=a_run(name))
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def cancel_later(scope: trio.CancelScope = scope, count: int = checkpoints) -> None:
+                    for _ in range(count):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+
+                nursery.start_soon(cancel_later)
+                await house.control.deployments.deploy(wanted)
+        jobs = [view.job for view in (await house.control.jobs(())).jobs if view.job.spec.run == wanted.run]
+        body = await kept._store.document("deployment", name)
+        shown = {each.name: each for each in await kept.all()}.get(name)
+        assert (body is None) is (shown is None)
+        assert len(jobs) == (len(shown.versions) if shown is not None else 0)
