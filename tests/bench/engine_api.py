@@ -77,11 +77,6 @@ def push(path: str, image: str, tag: str) -> None:
         raise RuntimeError(f"the engine's own push failed: {tail[-500:]!r}")
 
 
-def tag(path: str, name: str, image: str, tag: str) -> None:
-    """A further name for an image."""
-    _call(path, "POST", f"/images/{name}/tag?{urlencode({'repo': image, 'tag': tag})}")
-
-
 def remove_images(path: str, label: str) -> None:
     """Those that bear this label; they are the bench's own."""
     for image in _call(path, "GET", f"/images/json?{urlencode({'filters': json.dumps({'label': [label]})})}"):
