@@ -57,8 +57,8 @@ def kept(state: Path) -> int:
 
 
 PLACES = [
-    "before-commit:queued",
-    "after-commit:queued",
+    "before-commit:assigned",
+    "in-commit:assigned",
     "after-commit:assigned",
     "before-settle",
     "after-run-job",
