@@ -141,7 +141,7 @@ def write_keys(path: Path, keys: list[Key], *, fresh: bool = False) -> None:
         raise _refused(
             path,
             f"cannot be written: {error.strerror}",
-            "let the user of the farm write there, or name another place",
+            "let the user of the farm write there, or name another file in `orchestrator.secrets_key_file`",
         ) from None
 
 

@@ -33,6 +33,12 @@ Examples:
 At every moment the old and the new key both open everything, until the end. After a crash, give it again.
 """
 
+NEW_KEY_EPILOG = """\b
+Examples:
+  blacktree secret new-key /etc/blacktree/secrets-key
+  blacktree secret new-key --before-old /etc/blacktree/secrets-key       (a credential: first half of a rotation)
+"""
+
 
 @click.group(epilog="\b\nExamples:\n  blacktree secret set build npm-token\n  blacktree secret list\n")
 @debug_option
@@ -126,24 +132,30 @@ def rotate_key(new_key_file: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(done, ensure_ascii=False))
         return
-    click.echo(f"{done['sealed']} secrets are sealed anew; the key is now {done['key']}")
+    many = "1 secret is" if done["sealed"] == 1 else f"{done['sealed']} secrets are"
+    click.echo(f"{many} sealed anew; the key is now {done['key']}")
     if done["next"]:
         click.echo(f"now {done['next']}")
 
 
-@secret.command("new-key", epilog="\b\nExample:\n  sudo blacktree secret new-key /etc/blacktree/secrets-key\n")
+@secret.command("new-key", epilog=NEW_KEY_EPILOG)
 @click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--before-old", is_flag=True, help="Put it before the key that FILE holds already.")
 @debug_option
-def new_key_(file: str) -> None:
+def new_key_(file: str, before_old: bool) -> None:
     """Make a key for a farm's secrets in FILE (mode 0600), for `orchestrator.secrets_key_file` or a credential."""
     from blacktree.cipher import new_key
-    from blacktree.keyfile import write_keys
+    from blacktree.keyfile import read_keys, write_keys
 
-    path = Path(file)
-    if path.exists():
+    path = Path(file).absolute()
+    if path.exists() and not before_old:
         raise click.UsageError(f"{file} is there already; a key that is in use must not be lost")
-    write_keys(path.absolute(), [new_key()], fresh=True)
-    click.echo(f"made {file}; keep a copy where you keep passwords: without it the secrets are lost")
+    old = read_keys(path) if before_old else []
+    write_keys(path, [new_key(), *old], fresh=not before_old)
+    if before_old:
+        click.echo(f"{file} holds {len(old) + 1} keys; start the farm again, then run `blacktree secret rotate-key`")
+    else:
+        click.echo(f"made {file}; keep a copy where you keep passwords: without it the secrets are lost")
 
 
 def typed(prompt: str) -> bytes:

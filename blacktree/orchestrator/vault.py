@@ -204,7 +204,7 @@ class Vault:
             await in_thread(lambda: self._keyring.need(may_make=not self._sealed))
             sealed, left = await self._records.rotate(new_key_file, self._reseal)
         key = self._keyring.values.current
-        self._tell("secrets_key_rotated", f"{sealed} secrets are sealed with the key {key}{_by(actor)}", key)
+        self._tell("secrets_key_rotated", f"{sealed} sealed with the key {key}{_by(actor)}", key)
         return Rotated(sealed=sealed, key=key, next=left)
 
     async def _reseal(self) -> int:

@@ -191,6 +191,13 @@ def test_new_key(tmp_path: Path) -> None:
     assert again.code == 2
     assert "must not be lost" in one_line(again)
     assert read_keys(path) == [key]
+    before = run("secret", "new-key", "--before-old", str(path))
+    assert before.code == 0
+    assert "rotate-key" in before.out
+    fresh, old = read_keys(path)
+    assert old == key
+    assert fresh != key
+    assert run("secret", "new-key", "--before-old", str(tmp_path / "absent")).code == 2
 
 
 def test_usage(tmp_path: Path) -> None:

@@ -179,6 +179,22 @@ async def test_the_old_key_in_the_variable_behind_the_new_one() -> None:
         await check(await start(store, KeyPlace(fixed=(key,))), sealed)
 
 
+async def test_a_credential_with_the_new_key_before_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "secrets-key"
+    write_keys(file, [old := new_key()])
+    place = KeyPlace(what="the credential", path=file, credential=True)
+    async with open_memory() as store:
+        sealed = await fill(await start(store, place))
+        write_keys(file, [key := new_key(), old])
+        vault = await start(store, place)
+        done = await vault.rotate()
+        assert (done.sealed, done.key) == (3, key.id)
+        assert "take the old key out" in done.next
+        assert read_keys(file) == [key, old]
+        write_keys(file, [key])
+        await check(await start(store, place), sealed)
+
+
 async def test_refusals_change_nothing(tmp_path: Path) -> None:
     file = tmp_path / "key"
     write_keys(file, [new_key()])
