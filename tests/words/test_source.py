@@ -121,12 +121,14 @@ def test_an_untrusted_origin_never_gets_more_than_is_allowed(allowed: set[str], 
     full = source(
         spec={"image": "r.example/team/app", "tags": ["latest"], "cache_from": ["r.example/team/app:cache"]},
         push=True,
+        run={"name": "app"},
         secrets=["token"],
     )
     origin = Origin(source="app", pull_request=3, commit=COMMIT, trusted=trusted, allowed=sorted(allowed))
     spec = job_spec(full, origin)
     assert bool(spec.secrets) == (trusted or "secrets" in allowed)
     assert spec.push == (trusted or "push" in allowed)
+    assert (spec.run is not None) == (trusted or "deployment" in allowed)
     assert (spec.tags == ["latest"]) == (trusted or "push" in allowed)
     assert bool(spec.cache_from) == (trusted or "cache" in allowed)
     assert spec.no_cache == (not trusted and "cache" not in allowed)
