@@ -214,7 +214,13 @@ class Replica:
                 await trio.sleep_forever()
             if self._progress.phase == "backing_off":
                 await trio.sleep_until(self._progress.next_at)
-            self._last = end = await self._try(followers)
+            try:
+                end = await self._try(followers)
+            except Exception as error:
+                # The edge of one replica: a fault of ours in it must not end the others, or any build.
+                log.error("replica broke", name=repr(self.name), exc_info=error)
+                end = Ended(code="internal", reason=f"the worker met an internal error: {error!r}; its log says more")
+            self._last = end
             self._move(machine.ended(self._progress, trio.current_time(), self.order.run.restart, end, random.random()))
             if self.phase == "failed":
                 # Nothing runs now; its last lines are told with it.
@@ -449,7 +455,7 @@ class Replica:
                     await trio.sleep(ENGINE_AGAIN_SECONDS)
         except NotFound:
             pass
-        except BlacktreeError as error:
+        except Exception as error:
             log.warning("a replica's output is not read any more", name=repr(self.name), reason=str(error))
             self.book.notice("output_dropped", f"the output cannot be read any more: {error}")
         self.book.finish()

@@ -31,7 +31,7 @@ PIECE_BYTES = 128 << 10
 HELD_BYTES = 1 << 20
 PIECE_RECORDS = 1000
 LAST_LINES = 20
-LAST_LINE_CHARACTERS = 1000
+LAST_LINE_CHARACTERS = 500
 # A line that has begun and does not end, or what may become a secret, holds up the rest for at most this long.
 UNFINISHED_SECONDS = 2.0
 _RECORD_BYTES = 64  # beside its text
@@ -109,7 +109,7 @@ class LogBook:
                 self._sent.extend(found_ones)
                 self._next, self._clean = number + 1, piece.place
                 found_ones = []
-        self._held_bytes = sum(_size(each.log.records) for each in self._sent)
+        self._held_bytes = sum(size_of(each.log.records) for each in self._sent)
         self._read = self._clean
 
     @property
@@ -202,7 +202,7 @@ class LogBook:
 
     def _add(self, record: Record) -> None:
         self._waiting.append(record)
-        self._held_bytes += _size([record])
+        self._held_bytes += size_of([record])
 
     def _flush(self) -> None:
         for stream, pipe in self._pipes.items():
@@ -226,7 +226,7 @@ class LogBook:
             if size >= most_bytes:
                 break
             pieces.append(piece.log)
-            size += _size(piece.log.records)
+            size += size_of(piece.log.records)
         return pieces
 
     def _cut(self) -> list[_Piece]:
@@ -246,7 +246,7 @@ class LogBook:
             size = 0
             while self._waiting and size < PIECE_BYTES and len(records) < PIECE_RECORDS:
                 records.append(self._waiting.popleft())
-                size += _size(records[-1:])
+                size += size_of(records[-1:])
             piece = ReplicaLog(name=self._name, generation=self._generation, number=self._next, records=records)
             made.append(_Piece(piece, self._clean if not self._waiting else None, not self._waiting))
             self._next += 1
@@ -270,7 +270,7 @@ class LogBook:
         while self._sent and self._sent[0].log.number < next_number:
             gone.append(self._sent.popleft())
         if gone:
-            self._held_bytes -= sum(_size(each.log.records) for each in gone)
+            self._held_bytes -= sum(size_of(each.log.records) for each in gone)
             self._taken.set()
             self._taken = trio.Event()
             await self._on_disk(partial(self._forget, gone, _Mark(gone[-1].log.number + 1, gone[-1].place)))
@@ -316,7 +316,8 @@ class _Pipe:
         return self._lines.feed(self._mask.finish()) + self._lines.finish()
 
 
-def _size(records: Iterable[Record]) -> int:
+def size_of(records: Iterable[Record]) -> int:
+    """About how many bytes these are."""
     return sum(len(record.text) + _RECORD_BYTES for record in records if isinstance(record, Lines | Notice))
 
 

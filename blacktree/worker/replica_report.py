@@ -1,16 +1,18 @@
 """Tells the orchestrator how the replicas stand: at once on a change, and at least every third of the lease."""
 
+import msgspec
 import structlog
 import trio
 
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError, NotAllowed
 from blacktree.rpc.peer import MAX_REPORT_BYTES, OrchestratorSide
-from blacktree.rpc.replica import ReplicaAnswer, ReplicaLog, ReplicaReport
+from blacktree.rpc.replica import ReplicaAnswer, ReplicaLog, ReplicaReport, ReplicaState
 from blacktree.worker.bell import Bell
 from blacktree.worker.identity import Identity
 from blacktree.worker.lease import Lease, boottime
 from blacktree.worker.link import pause
+from blacktree.worker.replica_logs import size_of
 from blacktree.worker.replica_store import ReplicaStore
 from blacktree.worker.replicas import Replicas
 
@@ -22,6 +24,17 @@ UNKNOWN_CALL_SECONDS = 60.0
 UNREGISTERED_SECONDS = 0.2
 IDLE_SECONDS = 10.0
 CONTACT_SECONDS = 1.0
+MOST_WORDS = 400_000  # characters, of up to four bytes
+
+
+def slim(states: list[ReplicaState]) -> list[ReplicaState]:
+    """The states, with fewer words where so many have so much to say that they would not fit in a message."""
+    size = sum(len(text) for state in states for text in (state.reason, *state.last_lines))
+    if size <= MOST_WORDS:
+        return states
+    return [
+        msgspec.structs.replace(state, reason=state.reason[:300], last_lines=state.last_lines[-1:]) for state in states
+    ]
 
 
 class ReplicaReporter:
@@ -50,7 +63,7 @@ class ReplicaReporter:
         failures = 0
         while True:
             await self._bell.hear(self._lease.heartbeat_seconds or IDLE_SECONDS)
-            if not self._replicas.revision and not self._replicas.states():
+            if not self._replicas.ready or not (self._replicas.revision or self._replicas.states()):
                 continue
             report = await self._gather()
             sent = boottime()
@@ -93,12 +106,12 @@ class ReplicaReporter:
                 if left > 0 and book.pending:
                     taken = await book.take(left)
                     logs += taken
-                    left -= sum(len(getattr(record, "text", "")) for each in taken for record in each.records)
+                    left -= sum(size_of(each.records) for each in taken)
         return ReplicaReport(
             worker_id=self._identity.worker_id,
             incarnation=self._identity.incarnation,
             revision=self._replicas.told_revision,
-            states=states,
+            states=slim(states),
             logs=logs,
         )
 

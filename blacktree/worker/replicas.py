@@ -90,9 +90,9 @@ class Replicas:
             self._cut.clear()
             if not self.contact:
                 self.contact = boottime()
-        await self._adopted.wait()
-        self._converge()
-        self._bell.ring_urgently()
+        if self.ready:
+            self._converge()
+            self._bell.ring_urgently()
         return ReplicaAck(revision=self.revision)
 
     async def _keep(self, orders: ReplicaOrders) -> None:
@@ -100,6 +100,11 @@ class Replicas:
             await in_thread(lambda: self._store.write(orders, list(self._failed.values())))
         except OSError as error:
             raise StorageFailed(f"the worker cannot keep its orders: {error.strerror}", code="state_unusable") from None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what runs: before that there is nothing to be told, and nothing is begun."""
+        return self._adopted.is_set()
 
     @property
     def told_revision(self) -> int:
@@ -118,7 +123,7 @@ class Replicas:
         """A report with these was answered: what has stopped need not be said again once its output is stored, too."""
         for state in states:
             key = state.name, state.generation
-            if self._gone.get(key) == state and not self._books[key].pending:
+            if state.state == "stopped" and key in self._gone and not self._books[key].pending:
                 del self._gone[key]
                 self._books.pop(key).remove()
                 self._bell.ring()
