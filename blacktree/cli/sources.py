@@ -29,6 +29,7 @@ Examples:
 
 
 @click.group(epilog="\b\nExamples:\n  blacktree source list\n  blacktree source show app --json\n")
+@debug_option
 def source() -> None:
     """Declare repositories: what their forge reports by webhook is built."""
 
