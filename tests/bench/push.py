@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     with registry() as real, open_building_farm(bench, steps="sync,build,tag,push") as farm:
         repository = Repository(bench.new_directory("repository") / "app", {"Dockerfile": DOCKERFILE, "data": b"0"})
         _pair(bench, farm, repository, real.host, 0, 1)  # the mirror is made, the registry has begun
-        for size in (bench.size(24, 1), bench.size(4, 1)):
+        for size in (bench.size(16, 1), bench.size(4, 1)):
             pairs = bench.size(5, 1)
             found = [_pair(bench, farm, repository, real.host, number, size) for number in range(pairs)]
             through, direct = (median(times) for times in zip(*found, strict=True))

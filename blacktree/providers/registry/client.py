@@ -224,28 +224,17 @@ class Registry:
         form: dict[str, str] | None = None,
     ) -> _Reply:
         """One request and its answer, whole, within the time and the size that are allowed."""
-        if self._http is None:
-            raise Broken("a registry was asked before it was met")
         content: dict[str, Any] = {"data": form} if form is not None else {"content": body} if body else {}
         try:
             with trio.fail_after(self._seconds):
-                async with self._http.stream(method, url, headers=dict(headers or {}), **content) as answer:
-                    parts: list[bytes] = []
-                    size = 0
-                    # Ended by a cancellation: leaving the loop would leave httpx's generators to the collector.
-                    with trio.CancelScope() as enough:
-                        async for chunk in answer.aiter_raw():
-                            size += len(chunk)
-                            if size > MAX_BODY_BYTES:
-                                enough.cancel()
-                            else:
-                                parts.append(chunk)
-                    if size > MAX_BODY_BYTES:
-                        raise fault(
-                            "registry_garbage", f"{self.host}: {what}: the answer is over {MAX_BODY_BYTES} bytes"
-                        )
-                    found = {name.lower(): value for name, value in answer.headers.items()}
-                    return _Reply(status=answer.status_code, headers=found, body=b"".join(parts))
+                try:
+                    return await self._exchange(method, url, what, dict(headers or {}), content)
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                    # A connection that was kept, and closed by the other side meanwhile: every request here is
+                    # idempotent, and one more try takes a fresh one.
+                    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" not in str(error):
+                        raise
+                return await self._exchange(method, url, what, dict(headers or {}), content)
         except (trio.TooSlowError, httpx.TimeoutException):
             raise fault("registry_slow", f"{self.host}: {what}: no whole answer in {self._seconds:g} s") from None
         except (httpx.RemoteProtocolError, httpx.DecodingError, httpx.LocalProtocolError) as error:
@@ -259,6 +248,27 @@ class Registry:
             text = str(error) or type(error).__name__
             code = "registry_certificate" if "CERTIFICATE" in text.upper() else "registry_unreachable"
             raise fault(code, f"{self.host}: {what}: {text}") from None
+
+    async def _exchange(
+        self, method: str, url: str, what: str, headers: dict[str, str], content: dict[str, Any]
+    ) -> _Reply:
+        if self._http is None:
+            raise Broken("a registry was asked before it was met")
+        async with self._http.stream(method, url, headers=headers, **content) as answer:
+            parts: list[bytes] = []
+            size = 0
+            # Ended by a cancellation: leaving the loop would leave httpx's generators to the collector.
+            with trio.CancelScope() as enough:
+                async for chunk in answer.aiter_raw():
+                    size += len(chunk)
+                    if size > MAX_BODY_BYTES:
+                        enough.cancel()
+                    else:
+                        parts.append(chunk)
+            if size > MAX_BODY_BYTES:
+                raise fault("registry_garbage", f"{self.host}: {what}: the answer is over {MAX_BODY_BYTES} bytes")
+            found = {name.lower(): value for name, value in answer.headers.items()}
+            return _Reply(status=answer.status_code, headers=found, body=b"".join(parts))
 
 
 @asynccontextmanager
