@@ -257,7 +257,7 @@ class Statuses:
             state=state,
             description=describe(told.job, state),
             context=context_of(told.origin),
-            target_url=f"{self._public_url}/api/v1/jobs/{told.job.id}/log" if self._public_url else "",
+            target_url=f"{self._public_url}/#/job/{told.job.id}" if self._public_url else "",
         )
         try:
             return FORGES[source.forge].status(source, told.origin, report, token.decode("ascii").strip())

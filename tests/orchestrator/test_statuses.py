@@ -67,7 +67,7 @@ async def test_a_build_that_succeeds(tmp_path: Path, api: ForgeApi, forge: str) 
         assert [each["state"] for each in taken] == WORDS[forge]
         job_id = assignment.name.job_id
         for each in taken:
-            assert each["target_url"] == f"https://farm.example.org/api/v1/jobs/{job_id}/log"
+            assert each["target_url"] == f"https://farm.example.org/#/job/{job_id}"
             assert (each["context"], each["commit"], each["project"]) == ("blacktree/app", commit_id(1), "team/app")
         assert first["description"] == "waiting for a worker"
         assert taken[2]["description"].startswith("built in ")

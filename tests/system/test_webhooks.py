@@ -95,7 +95,7 @@ async def test_from_a_push_to_an_image_and_its_status(world: World) -> None:
         assert states[0] == "pending"
         taken = next(each for each in world.api.taken if each["commit"] == first)
         assert taken["project"] == f"team/{name}"
-        assert taken["target_url"].endswith(f"/api/v1/jobs/{ended.job['id']}/log")
+        assert taken["target_url"].endswith(f"/#/job/{ended.job['id']}")
         broken = commit_files(repository, {"Dockerfile": f"FROM {BASE}\nRUN exit 3\n"})
         await send(world, push("gitea", f"{url}.git", after=broken, before=first))
         ended = await world.farm.follow(await job_of(client, broken), client)
