@@ -70,12 +70,16 @@ class ReplicaPart(OrchestratorPart):
             ],
         )
 
+    async def until(self, condition: Callable[[], bool], seconds: float = 40) -> None:
+        """As for builds; but starting and stopping containers takes an engine on a busy machine its time."""
+        await super().until(condition, seconds)
+
     @property
     def states(self) -> dict[ReplicaName, ReplicaState]:
         """As last reported."""
         return {state.name: state for state in self.replica_reports[-1].states} if self.replica_reports else {}
 
-    async def state(self, name: ReplicaName, *words: str, seconds: float = 20, generation: int = 1) -> ReplicaState:
+    async def state(self, name: ReplicaName, *words: str, seconds: float = 40, generation: int = 1) -> ReplicaState:
         """Wait until this replica is in one of these states."""
         found: list[ReplicaState] = []
 
@@ -88,12 +92,12 @@ class ReplicaPart(OrchestratorPart):
         await self.until(there, seconds)
         return found[0]
 
-    async def serving(self, name: ReplicaName, seconds: float = 20) -> ReplicaState:
+    async def serving(self, name: ReplicaName, seconds: float = 40) -> ReplicaState:
         """Wait until the fronts lead to it."""
         await self.until(lambda: name in self.states and self.states[name].serving, seconds)
         return self.states[name]
 
-    async def gone(self, seconds: float = 20) -> None:
+    async def gone(self, seconds: float = 40) -> None:
         """Wait until a report names nothing."""
         await self.until(lambda: bool(self.replica_reports) and not self.replica_reports[-1].states, seconds)
 
@@ -202,7 +206,7 @@ class Load:
         else:
             self.answers.append((begin, text, time.monotonic() - begin))
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 40) -> None:
         with trio.fail_after(seconds):
             while not condition():
                 await trio.sleep(0.01)

@@ -50,7 +50,7 @@ async def test_a_worker_that_comes_back_adopts_what_runs(tmp_path: Path, base: s
     (tmp_path / "token").write_text(TOKEN)
     # Each line is printed once; between them the worker dies.
     script = httpd("one")[2].replace(
-        "exec httpd", "(i=0; while sleep 0.02; do i=$((i+1)); echo line-$i; done) & exec httpd"
+        "&& exec httpd", "; (i=0; while sleep 0.02; do i=$((i+1)); echo line-$i; done) & exec httpd"
     )
     run = a_run(port, command=["/bin/sh", "-c", script], secrets=["key"])
     wanted = orders(an_order(base, run, secrets={"key": b"hunter2-hunter2"}))
@@ -109,7 +109,7 @@ async def test_what_nobody_wants_any_more_is_removed_by_the_next_process(tmp_pat
     owner = owner_of(tmp_path / "state")
     [container] = await containers_of(owner)
     # Ours by its label, and of no orders: e.g. made in the moment of a crash.
-    stray = await docker("run", "-d", "--label", f"dev.blacktree.replicas={owner}", base, "sleep", "600")
+    stray = await docker("run", "-d", "--init", "--label", f"dev.blacktree.replicas={owner}", base, "sleep", "600")
     try:
         async with keeping(tmp_path, part) as side:
             with trio.fail_after(20):
