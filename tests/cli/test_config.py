@@ -58,3 +58,21 @@ def test_masks(url: str, shown: str) -> None:
 def test_no_password_survives(password: str) -> None:
     marked = f"Q{password}Q"
     assert marked not in mask(f"amqp://user:{marked}@host/vhost")
+
+
+def test_pools_that_scale_from_file_and_environment(tmp_path: Path) -> None:
+    file = tmp_path / "b.toml"
+    file.write_text("[scaling]\ninterval_seconds = 3\n[scaling.pools.arm]\nmaximum = 7\n")
+    shown = json.loads(run("config", "--config", str(file), "--json").out)["scaling"]
+    assert shown["interval_seconds"]["value"] == 3
+    assert shown["pools"]["value"]["arm"]["maximum"] == 7
+    env = {"BLACKTREE_SCALING_POOLS": '{"x86": {"minimum": 1}}', "BLACKTREE_SCALING_INTERVAL_SECONDS": "5"}
+    shown = json.loads(run("config", "--config", str(file), "--json", env=env).out)["scaling"]
+    assert list(shown["pools"]["value"]) == ["x86"]
+    assert shown["interval_seconds"]["value"] == 5
+    file.write_text("[scaling.pools.arm]\nmaximun = 7\n")
+    ran = run("config", "--config", str(file))
+    assert ran.code == 2
+    assert "unknown key `maximun` in [scaling.pools.arm]" in ran.err
+    assert "did you mean `maximum`?" in ran.err
+    assert run("config", env={"BLACKTREE_SCALING_POOLS": "maximum=3"}).code == 2

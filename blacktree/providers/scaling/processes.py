@@ -27,7 +27,8 @@ log = structlog.get_logger()
 
 END_SECONDS = 40.0
 LEAVE_SECONDS = 5.0
-LAST_SECONDS = 3.0
+LAST_SECONDS = 6.0
+EXEC_SECONDS = 2.0
 
 _NOT_PASSED_ON = (
     "NOTIFY_SOCKET",
@@ -69,8 +70,10 @@ async def _opened(settings: WorkerProviderSettings, options: ProcessOptions) -> 
         try:
             yield provider
         finally:
-            with trio.move_on_after(LAST_SECONDS, shield=True):
+            with trio.move_on_after(LAST_SECONDS, shield=True) as last:
                 await provider.end_all(grace_seconds=1.0)
+            if last.cancelled_caught:
+                log.error("worker processes did not end in time", pool=settings.pool)
             nursery.cancel_scope.cancel()
 
 
@@ -111,6 +114,10 @@ class Processes:
                 again=True,
             ) from None
         self._nursery.start_soon(self._reap, worker_id, process, name=f"reaper of {worker_id}")
+        # For a moment of its exec a process shows no command line, and would not be found.
+        with trio.move_on_after(EXEC_SECONDS, shield=True):
+            while process.returncode is None and kin.told_id(process.pid, self._state) != worker_id:
+                await trio.sleep(0.001)
 
     async def _reap(self, worker_id: str, process: trio.Process) -> None:
         self._codes[worker_id] = await process.wait()

@@ -160,3 +160,17 @@ def test_an_unknown_provider_names_the_known_ones(settings: WorkerProviderSettin
 )
 def test_addresses_as_seen_from_here(bound: str, seen: str) -> None:
     assert on_this_machine(bound) == seen
+
+
+async def test_a_provider_of_another_package_is_found(
+    settings: WorkerProviderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its entry point, as an installed package has it."""
+    info = tmp_path / "clouds-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: clouds\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[blacktree.worker_providers]\nclouds = clouds:open_provider\n")
+    (tmp_path / "clouds.py").write_text("from blacktree.providers.scaling.processes import open_provider\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    async with open_worker_provider("clouds", settings) as provider:
+        assert await provider.machines() == []
