@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,19 @@ def socket() -> Iterator[str]:
 
 
 @pytest.fixture
-def odd() -> Iterator[OddRegistry]:
+def odd(socket: str) -> Iterator[OddRegistry]:
     with odd_registry() as made:
         yield made
+    forget(socket, made.host)
+
+
+def forget(socket: str, host: str) -> None:
+    """Remove what the engine keeps under this registry's name."""
+    docker = ["docker", "--host", f"unix://{socket}"]
+    listed = [*docker, "images", "--format", "{{.Repository}}:{{.Tag}}", f"{host}/team/app"]
+    found = subprocess.run(listed, capture_output=True, text=True, check=False)
+    if names := [name for name in found.stdout.split() if not name.endswith("<none>")]:
+        subprocess.run([*docker, "rmi", *names], capture_output=True, check=False)
 
 
 @pytest.fixture
@@ -191,6 +202,7 @@ async def test_logins_are_told_to_nobody_but_the_registry(farm: Farm, socket: st
             assert job["state"] == "succeeded", job
             told = json.dumps([job, await every_event(client, job_id)])
             assert job["image"]["digest"].startswith("sha256:")
+    forget(socket, real.host)
     assert password not in told
     assert auth not in told
     (docker / "config.json").unlink()
