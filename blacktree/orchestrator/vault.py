@@ -24,6 +24,8 @@ MOST_SECRETS = 2000
 MOST_BYTES = 64 << 20
 _PAGE = 100
 
+_SET_ANEW = "set it again: `blacktree secret set`"
+
 Tell = Callable[[str, str, str], None]
 """Notes a farm event: type, text, subject."""
 
@@ -52,7 +54,7 @@ class Vault:
         while page := await self._store.documents(DOCUMENTS, after=after, limit=_PAGE):
             for path, body in page:
                 try:
-                    self._hold(path, _read(body))
+                    self._hold(path, _read(path, body))
                 except msgspec.DecodeError as error:
                     # `secret set` of the same name mends it; the others do not suffer for it.
                     self._damaged.add(path)
@@ -86,7 +88,12 @@ class Vault:
         Raises `Locked` (the key is missing, wrong, or the body was changed), `StorageFailed`.
         """
         await self._be_sure()
-        found = self._sealed.get(path_of(kind, checked_name(kind, name)))
+        path = path_of(kind, checked_name(kind, name))
+        if path in self._damaged:
+            raise Locked(
+                f"the record of the {kind} secret `{name}` is damaged", code="secret_damaged", advice=_SET_ANEW
+            )
+        found = self._sealed.get(path)
         if found is None or not found.scope.permits(source, repository):
             return None
         return self._opened(found)
@@ -190,7 +197,7 @@ class Vault:
         for path in list(self._unsure):
             # The reader sees what the writer has committed, not what it is at: a revision of nothing waits for that.
             body = await self._store.revise(DOCUMENTS, path, lambda before: before)
-            self._hold(path, _read(body) if body is not None else None)
+            self._hold(path, _read(path, body) if body is not None else None)
 
     async def rotate(self, new_key_file: str = "", *, actor: str = "") -> Rotated:
         """See `SecretControl.rotate`."""
@@ -201,6 +208,11 @@ class Vault:
                     self.trouble,
                     advice="give the farm the key they were sealed with first, or remove them; nothing was changed",
                 )
+            if self._damaged:
+                raise Locked(self.trouble, code="secret_damaged", advice="nothing was changed")
+            for each in self._sealed.values():
+                # A damaged one would stop the rotation half-way, each time: better to say so before it begins.
+                self._opened(each)
             await in_thread(lambda: self._keyring.need(may_make=not self._sealed))
             sealed, left = await self._records.rotate(new_key_file, self._reseal)
         key = self._keyring.values.current
@@ -229,8 +241,12 @@ class Vault:
         return self._keyring.seals.unseal(body, about.encode())
 
 
-def _read(body: bytes) -> Sealed:
-    return msgspec.msgpack.decode(body, type=Sealed)
+def _read(path: str, body: bytes) -> Sealed:
+    sealed = msgspec.msgpack.decode(body, type=Sealed)
+    if sealed.path != path:
+        # A whole record under another's name would open with its own seal.
+        raise msgspec.ValidationError(f"the record of {sealed.path}")
+    return sealed
 
 
 def _by(actor: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from blacktree.cipher import Key, Locked, new_key
@@ -10,6 +11,7 @@ from blacktree.errors import BadRequest
 from blacktree.keyfile import KeyPlace, read_keys, write_keys
 from blacktree.orchestrator import keyring as keyring_module
 from blacktree.orchestrator.keyring import Keyring
+from blacktree.orchestrator.sealed import Sealed
 from blacktree.orchestrator.vault import DOCUMENTS, Vault
 from blacktree.secret import SecretKind
 from blacktree.storage.memory import MemoryStore
@@ -218,6 +220,32 @@ async def test_refusals_change_nothing(tmp_path: Path) -> None:
             await stranger.rotate()
         assert (file.read_bytes(), await store.documents(DOCUMENTS)) == before
         await check(vault, sealed)
+
+
+async def test_a_damaged_secret_is_named_before_anything_is_changed(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    write_keys(file, [new_key()])
+    place = KeyPlace(what="a file", path=file, writes=True)
+    async with open_memory() as store:
+        await fill(await start(store, place))
+        whole = await store.document(DOCUMENTS, "build/s1")
+        other = await store.document(DOCUMENTS, "build/s0")
+        assert whole is not None
+        before = file.read_bytes()
+        # Another's whole record, and one with a changed byte in its seal.
+        body = msgspec.msgpack.decode(whole, type=Sealed).body
+        for damaged in (other, whole.replace(body[-8:], bytes(8))):
+            await store.revise(DOCUMENTS, "build/s1", lambda before, damaged=damaged: damaged)  # type: ignore[misc]
+            vault = await start(store, place)
+            with pytest.raises(Locked) as refused:
+                await vault.rotate()
+            assert "s1" in str(refused.value)
+            assert file.read_bytes() == before
+            with pytest.raises(Locked):
+                await vault.value("s1", kind=BUILD, repository="https://example.test/a/b")
+            await vault.put("s1", b"anew", kind=BUILD)
+            assert await vault.value("s1", kind=BUILD) == b"anew"
+        assert (await vault.rotate()).sealed == 3
 
 
 async def test_a_pinned_file_that_is_gone(tmp_path: Path) -> None:
