@@ -100,6 +100,10 @@ class Deployments:
             except NotFound:
                 # We ended between the version and its job: nobody will ever build it.
                 await self.change(name, _settle(number, None))
+            except StorageFailed as error:
+                if error.code != "state_damaged":
+                    raise
+                # The first turn settles it.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep at it until cancelled."""
@@ -129,6 +133,13 @@ class Deployments:
             except NotFound:
                 # It is about to be put on record.
                 continue
+            except StorageFailed as error:
+                if error.code != "state_damaged":
+                    raise
+                # Its row is damaged: the other deployments go on.
+                log.error("the job of a deployment cannot be read", deployment=name, job=job_id, reason=str(error))
+                await self.change(name, _settle(number, None))
+                continue
             if job.ended:
                 await self.change(name, _settle(number, job))
         self._couriers.give(plans(self._known.values()))
@@ -136,8 +147,9 @@ class Deployments:
         for name in list(self._known):
             try:
                 facts = await self._advance(name, facts)
-                if self._known[name].happenings:
-                    await self._tell(self._known[name])
+                after = self._known.get(name)
+                if after is not None and after.happenings:
+                    await self._tell(after)
             except StorageFailed:
                 raise
             except BlacktreeError as error:
@@ -156,7 +168,10 @@ class Deployments:
         """Take one deployment as far as it goes now; answers how the workers stand afterwards."""
         for _ in range(20):
             land, moment = survey(self._known.values(), name), now()
-            before = self._known[name]
+            before = self._known.get(name)
+            if before is None:
+                # Withdrawn meanwhile: the job that was to make its only version was refused.
+                break
             target = before.version(before.target)
             fresh = target is not None and all(place.version != target.number for place in before.placements)
             if target is not None and fresh and (trouble := await self._trouble(target)):

@@ -9,6 +9,7 @@ from blacktree.errors import BadRequest, TooLarge
 
 MAX_ITEMS = 4096
 MAX_TEXT = 1 << 20  # prose; what bounds memory is the size of the message
+MAX_COUNT = 1 << 62  # room to count on from it in a 64-bit field
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -43,9 +44,11 @@ def given(value: str, where: str, limit: int = 256) -> str:
 
 
 def count(value: int, where: str, least: int = 0) -> int:
-    """A whole number from `least` on."""
+    """A whole number from `least` on, and one that can be counted on from."""
     if value < least:
         raise refused(where, f"{value} is below {least}")
+    if value > MAX_COUNT:
+        raise refused(where, f"{value} is above {MAX_COUNT}")
     return value
 
 

@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from blacktree.cipher import new_key
+from blacktree.clock import now
 from blacktree.concurrency.threads import in_thread
-from blacktree.deployment import DeployImage
+from blacktree.deployment import DeployImage, Deployment, Version
 from blacktree.errors import BadRequest, Conflict, NotFound
 from blacktree.job import Image, Origin, Outcome
 from blacktree.orchestrator.deploymentcontrol import DeploymentView
@@ -180,7 +181,7 @@ async def test_the_same_submission_again_makes_no_second_version(house: House) -
 
 
 async def test_what_is_not_trusted_is_never_deployed(house: House) -> None:
-    from blacktree.clock import new_id, now
+    from blacktree.clock import new_id
     from blacktree.job import Job, JobState
 
     kept = house.control.deployments.kept  # type: ignore[attr-defined]
@@ -412,3 +413,25 @@ async def test_leaving_in_the_middle_leaves_no_half_deployment(house: House) -> 
         shown = {each.name: each for each in await kept.all()}.get(name)
         assert (body is None) is (shown is None)
         assert len(jobs) == (len(shown.versions) if shown is not None else 0)
+
+
+async def test_one_that_is_withdrawn_in_the_middle_of_a_turn_stops_nobody(house: House) -> None:
+    """Its job was refused while another deployment was being looked at."""
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    tell = kept.logs.tell
+
+    async def withdrawing(deployment: Deployment) -> int:
+        if deployment.name == "a":
+            if "b" not in kept._known:
+                raise Conflict("both are to be looked at in one turn")
+            await kept.change("b", lambda found: None)
+        return int(await tell(deployment))
+
+    kept.logs.tell = withdrawing
+    for name in ("a", "b"):
+        await kept.add(Version(number=0, run=a_run(name), created_at=now()))
+    view = await until(house, lambda view: not view.deployment.happenings, "a")
+    assert (await kept.all()) == [view.deployment]
+    await a_worker(house)
+    await deploy(house)
+    await until(house, lambda view: view.deployment.serving == 1)

@@ -282,3 +282,10 @@ async def test_a_worker_that_lacks_the_call_says_so_and_goes_on(monkeypatch: pyt
                 await side.apply_replicas(peer.some_replica_orders())
             assert caught.value.code == "not_blacktree"
             assert (await side.ping()).worker_id == "w1"
+
+
+def test_a_number_that_cannot_be_counted_on_from_is_refused() -> None:
+    """Whoever takes it would send the next one: it must fit in the field."""
+    wire = codec.report_to_wire(ReplicaReport(worker_id="w", incarnation="i", revision=2**63 - 1))
+    with pytest.raises(BadRequest, match="revision"):
+        codec.report_from_wire(wire)
