@@ -151,6 +151,11 @@ class Statuses:
                 except NotFound:
                     await self._store.revise(KIND, name, lambda before: None)
                     continue
+                except StorageFailed as error:
+                    if error.code != "state_damaged":
+                        raise
+                    log.error("commit status of a job that cannot be read", job=name, reason=str(error))
+                    continue
                 if job.origin is not None:
                     self._enter(job, job.origin, _kept(body))
 
@@ -259,9 +264,13 @@ class Statuses:
             context=context_of(told.origin),
             target_url=f"{self._public_url}/#/job/{told.job.id}" if self._public_url else "",
         )
+        text = token.decode("ascii", "replace").strip()
+        if not text.isascii() or not text.isprintable():
+            # Whoever refuses such a header quotes it, and that would be told to everybody.
+            raise Refused(f"the forge secret `{source.forge_token}` holds more than one line of plain text")
         try:
-            return FORGES[source.forge].status(source, told.origin, report, token.decode("ascii").strip())
-        except (UnicodeDecodeError, BlacktreeError) as error:
+            return FORGES[source.forge].status(source, told.origin, report, text)
+        except BlacktreeError as error:
             raise Refused(f"no request can be made of it: {error}") from None
 
 

@@ -125,6 +125,20 @@ async def test_a_token_that_the_vault_has_not(tmp_path: Path, api: ForgeApi) -> 
         assert api.asked == 0
 
 
+async def test_a_token_of_two_lines_is_shown_to_nobody(
+    tmp_path: Path, api: ForgeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with telling(tmp_path, api) as house:
+        await house.control.secrets.put("git.example.org", b"first-half\nsecond-half", kind=SecretKind.FORGE)
+        await accepted(house, delivery("github", push("github", URL)))
+        with trio.fail_after(15):
+            while "status_refused" not in await event_types(house):
+                await trio.sleep(0.01)
+        told = [event.text for event in await house.control.farm_events(1, 1000)]
+    said = capsys.readouterr()
+    assert not any("half" in text for text in [*told, said.out, said.err])
+
+
 async def test_what_was_not_taken_is_told_after_a_restart(tmp_path: Path, api: ForgeApi) -> None:
     api.script = [(502, {})] * 1000
     async with telling(tmp_path, api) as house:
