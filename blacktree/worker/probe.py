@@ -3,7 +3,7 @@
 import h11
 import trio
 
-from blacktree.errors import EngineLost, NotFound
+from blacktree.errors import BlacktreeError, NotFound
 from blacktree.providers.containers import Container, Containers
 from blacktree.runspec import Health, HttpCheck
 
@@ -13,7 +13,7 @@ MAX_HEAD_BYTES = 64 << 10
 
 
 class Unasked(Exception):
-    """The check could not be made, which says nothing of the replica: the engine is away."""
+    """The check could not be made, which says nothing of the replica: the engine is away, or cannot."""
 
 
 def check_ports(health: Health) -> set[int]:
@@ -41,7 +41,8 @@ async def _command(argv: list[str], seconds: float, container: Container, contai
         ran = await containers.run(container.id, argv, seconds)
     except NotFound as error:
         return str(error)
-    except EngineLost as error:
+    except BlacktreeError as error:
+        # The engine is away, or says no for reasons of its own.
         raise Unasked(str(error)) from None
     if ran.exit_code is None:
         return f"its check did not end within {seconds:g} s"

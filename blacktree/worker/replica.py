@@ -294,6 +294,9 @@ class Replica:
         for old in self._old[:-1]:
             await self._remove(old)
         self._old = [made]
+        # Whatever bears an older mark is nobody's by now; the sweep finds what an engine made unasked.
+        gone, self._runs = self._runs - {mark}, {mark}
+        await in_thread(lambda: self._remove_secrets(gone))
         await self._containers.start(made)
         container = await self._containers.inspect(made)
         if container is None:
@@ -511,7 +514,7 @@ class Replica:
             except BlacktreeError as error:
                 log.warning("a replica cannot be stopped yet", name=repr(self.name), reason=str(error))
                 await trio.sleep(ENGINE_AGAIN_SECONDS)
-        await in_thread(self._remove_secrets)
+        await in_thread(lambda: self._remove_secrets(self._runs))
         self._container = None
         self._move(msgspec.structs.replace(self._progress, phase="stopped"))
 
@@ -521,7 +524,7 @@ class Replica:
         if scope.cancelled_caught:
             raise EngineLost(f"the engine did not remove container {container[:12]} in {REMOVE_SECONDS:g} s")
 
-    def _remove_secrets(self) -> None:
-        for run in self._runs:
+    def _remove_secrets(self, runs: set[str]) -> None:
+        for run in runs:
             if run:
                 self._around.secrets.remove(run)
