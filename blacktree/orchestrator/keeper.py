@@ -80,6 +80,8 @@ class Keeper:
                     return
             except BlacktreeError as error:
                 self._troubled(self._calls, f"its provider `{self.rules.provider}` cannot be used: {error}")
+            except Exception as error:
+                self._broken(self._calls, error)
             finally:
                 self._provider = None
             await trio.sleep(self._calls.left_seconds)
@@ -89,8 +91,8 @@ class Keeper:
         if self._provider is not None:
             try:
                 await self._provider.leave()
-            except BlacktreeError as error:
-                log.warning("workers not ended", pool=self.pool, reason=str(error))
+            except Exception as error:
+                log.warning("workers not ended", pool=self.pool, reason=str(error) or repr(error))
 
     def nudge(self) -> None:
         """A job waits: where there is no worker, look now."""
@@ -139,6 +141,8 @@ class Keeper:
                 self._troubled(self._calls, f"its provider did not answer within {CALL_SECONDS:g} s")
             except BlacktreeError as error:
                 self._troubled(self._calls, str(error))
+            except Exception as error:
+                self._broken(self._calls, error)
             with trio.move_on_after(self._interval_seconds):
                 await self._wake.wait()
                 await trio.sleep(min(0.1, self._interval_seconds))
@@ -295,6 +299,8 @@ class Keeper:
             self._troubled(setback, f"its provider did not answer within {seconds:g} s")
         except BlacktreeError as error:
             self._troubled(setback, str(error))
+        except Exception as error:
+            self._broken(setback, error)
         else:
             return True
         return False
@@ -303,6 +309,11 @@ class Keeper:
         if setback.failed(reason):
             self._note("scaling_failed", reason)
             log.warning("scaling failed", pool=self.pool, reason=reason)
+
+    def _broken(self, setback: Setback, error: Exception) -> None:
+        """The edge of one pool: whatever its provider does (others may have written it), the farm goes on."""
+        log.exception("scaling_broken", pool=self.pool, provider=self.rules.provider)
+        self._troubled(setback, f"its provider `{self.rules.provider}` broke: {type(error).__name__}: {error}")
 
     def _note(self, type: str, text: str, *, subject: str = "") -> None:
         self._chronicle.note(type, f"pool {self.pool}: {text}", subject=subject or self.pool)

@@ -156,9 +156,10 @@ async def test_one_that_never_joins_is_replaced(tmp_path: Path) -> None:
     assert toys.most == 1
 
 
-async def test_a_provider_that_cannot_list_gets_nothing_else_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", [EngineLost("gone"), OSError(24, "Too many open files")])
+async def test_a_provider_that_cannot_list_gets_nothing_else_to_do(tmp_path: Path, trouble: Exception) -> None:
     toys = ToyProvider(tmp_path, TOKEN)
-    toys.broken = EngineLost("gone")
+    toys.broken = trouble
     async with open_scaled(tmp_path, toys) as (house, _):
         job_id = await house.submit()
         await until(house, lambda: house.control.readiness().state == "degraded")

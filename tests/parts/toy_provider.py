@@ -24,7 +24,7 @@ class ToyProvider:
         self.starts: list[str] = []
         self.stops: list[str] = []
         self.fail: BlacktreeError | None = None
-        self.broken: BlacktreeError | None = None
+        self.broken: Exception | None = None
         self.mute = False
         self.automatic = False
         self.most = 0

@@ -31,7 +31,8 @@ def told_id(pid: int, state: str) -> str:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return ""
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # Any other trouble (no descriptors left, say) must not look as if it had ended.
         return ""
     for at in range(len(words) - len(WORDS)):
         worker_id = words[at + 2]
