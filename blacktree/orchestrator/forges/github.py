@@ -170,9 +170,9 @@ def peeled(ref: str, after: str, head: str) -> str:
 
 def moment(value: int | str | None) -> float | None:
     """Unix seconds from what forges write: a number, or RFC 3339."""
-    if isinstance(value, int):
-        return float(value)
     try:
+        if isinstance(value, int):
+            return float(value)
         return datetime.fromisoformat(value).timestamp() if value else None
     except (ValueError, OverflowError):
         return None

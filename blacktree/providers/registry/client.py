@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx
 import msgspec
@@ -177,7 +177,7 @@ class Registry:
         return {"Authorization": f"Bearer {self._token.value}"}
 
     async def _new_token(self, challenge: Challenge) -> Token:
-        realm = urlsplit(challenge.realm)
+        realm = _split(challenge.realm)
         what = f"a token from {realm.hostname or challenge.realm[:100]!r}"
         plain = realm.scheme == "http" and (self._plain and may_be_plain(realm.netloc, (self.host,)))
         if not realm.hostname or realm.username or not (realm.scheme == "https" or plain):
@@ -200,8 +200,8 @@ class Registry:
             reply = await self._send(method, url, what, body=body, headers=headers)
             if reply.status not in (301, 302, 303, 307, 308):
                 return reply
-            before, url = urlsplit(url), urljoin(url, reply.headers.get("location", ""))
-            after = urlsplit(url)
+            before, url = _split(url), _joined(url, reply.headers.get("location", ""))
+            after = _split(url)
             away = (before.scheme, before.netloc) != (after.scheme, after.netloc)
             downgraded = after.scheme != "https" and not (after.scheme == "http" and before.scheme == "http")
             if method not in ("GET", "HEAD") or downgraded or (away and "/blobs/" not in before.path):
@@ -210,7 +210,7 @@ class Registry:
                 # Where a registry keeps its blobs: the address is signed, our login is none of its business.
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
         raise fault(
-            "registry_redirect", f"{self.host}: {what}: it sends us to {urlsplit(url).netloc[:200] or url[:200]!r}"
+            "registry_redirect", f"{self.host}: {what}: it sends us to {_split(url).netloc[:200] or url[:200]!r}"
         )
 
     async def _send(
@@ -269,6 +269,21 @@ class Registry:
                 raise fault("registry_garbage", f"{self.host}: {what}: the answer is over {MAX_BODY_BYTES} bytes")
             found = {name.lower(): value for name, value in answer.headers.items()}
             return _Reply(status=answer.status_code, headers=found, body=b"".join(parts))
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of an address that somebody else wrote; of one that is none, none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 @asynccontextmanager

@@ -233,6 +233,17 @@ async def test_a_token_server_elsewhere_without_tls_gets_no_login(odd: OddRegist
     await fails(odd.host, "registry_garbage", again=False, login=login)
 
 
+@pytest.mark.parametrize("realm", ["https://[", "https://a]b/token", "//", "file:///etc/passwd"])
+async def test_an_address_that_is_none_is_garbage(odd: OddRegistry, realm: str) -> None:
+    odd.rule("^GET /v2/$", status=401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'})
+    await fails(odd.host, "registry_garbage", again=False, login=login)
+
+
+async def test_a_redirect_to_no_address_is_refused(odd: OddRegistry) -> None:
+    odd.rule("^(PUT|GET|HEAD) .*/manifests/", status=302, headers={"Location": "https://[x"})
+    await fails(odd.host, "registry_redirect", again=False)
+
+
 async def test_plain_http_only_where_it_is_allowed() -> None:
     from blacktree.providers.registry.reference import may_be_plain
 

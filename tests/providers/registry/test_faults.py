@@ -65,6 +65,7 @@ def test_when_to_come_again() -> None:
     assert retry_after("Thu, 01 Jan 2026 00:01:00 GMT", now) == 60
     assert retry_after("Thu, 01 Jan 2025 00:01:00 GMT", now) == 0
     assert retry_after("9" * 50, now) == 3600
+    assert retry_after(f"Mon, 1 Jan {'9' * 20} 00:00:00 GMT", now) == 0
     assert retry_after("-1", now) == retry_after("", now) == retry_after("\u0663", now) == 0
 
 
