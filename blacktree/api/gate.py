@@ -8,13 +8,11 @@ from starlette.applications import Starlette
 from blacktree.api import pages
 from blacktree.api.answers import page, refusal
 from blacktree.api.auth import Auth
-from blacktree.api.exchange import Message
+from blacktree.api.exchange import LOGIN_PATH, WEBHOOKS_PATH, Message
 from blacktree.api.metrics import Tally
 from blacktree.errors import NotAllowed
 
-_OPEN = ("/healthz", "/readyz", "/login")
-# Whoever sends a webhook proves it by a signature (api/webhooks.py).
-_SIGNED = "/api/v1/webhooks/"
+_OPEN = ("/healthz", "/readyz", LOGIN_PATH)
 
 
 class Gate:
@@ -41,7 +39,8 @@ class Gate:
             await send(message)
 
         try:
-            signed = scope["method"] == "POST" and scope["path"].startswith(_SIGNED)
+            # Whoever sends a webhook proves it by a signature (api/webhooks.py).
+            signed = scope["method"] == "POST" and scope["path"].startswith(WEBHOOKS_PATH)
             if actor is None and scope["path"] not in _OPEN and not signed:
                 if scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
                     await page(pages.LOGIN, status=401)(scope, receive, safely)
