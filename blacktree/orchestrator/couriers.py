@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 import trio
 
-from blacktree.errors import BlacktreeError
+from blacktree.errors import BlacktreeError, StorageFailed
 from blacktree.orchestrator.orders import Plan, order
 from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.workers import Workers
@@ -135,6 +135,9 @@ class Couriers:
     async def _order(self, plan: Plan) -> ReplicaOrder:
         try:
             return order(plan, await self._secrets.of(plan), await self._secrets.logins(plan))
+        except StorageFailed:
+            # It comes back; without its secrets this would count as brought, and be brought no more.
+            raise
         except BlacktreeError as error:
             # What runs goes on with the values it has; to leave it out of the list would stop it.
             log.warning("a replica is ordered without its secrets", replica=repr(plan.name), reason=str(error))

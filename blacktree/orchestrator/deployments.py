@@ -143,6 +143,7 @@ class Deployments:
             if job.ended:
                 await self.change(name, _settle(number, job))
         self._couriers.give(plans(self._known.values()))
+        self._forget()
         facts = self.facts()
         for name in list(self._known):
             try:
@@ -155,6 +156,11 @@ class Deployments:
             except BlacktreeError as error:
                 # The edge of one deployment: the others go on.
                 log.error("deployment stands still", deployment=name, reason=str(error))
+
+    def _forget(self) -> None:
+        """What was reported by workers that are gone and have nothing of ours: scaled ones never come again."""
+        for worker_id in set(self._seen).difference(self.placed(), self._workers.ids()):
+            del self._seen[worker_id]
 
     def _pending(self) -> list[tuple[str, int, str]]:
         return [

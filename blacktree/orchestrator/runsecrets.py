@@ -1,11 +1,12 @@
 """What containers are given and nobody else may see: values of `run` secrets, and logins for the images they pull."""
 
 from blacktree.errors import BadRequest, TooLarge
+from blacktree.orchestrator.enclosure import host_of
 from blacktree.orchestrator.orders import Plan
 from blacktree.orchestrator.vault import Vault
 from blacktree.rpc.replica import MAX_SECRET_BYTES, RegistryLogin
 from blacktree.runspec import RunSpec
-from blacktree.secret import HUB, SecretKind, host_name, parse_login
+from blacktree.secret import SecretKind, parse_login
 
 
 class RunSecrets:
@@ -46,16 +47,9 @@ class RunSecrets:
         """The login for the registry of an image that is pulled, if there is one."""
         if not plan.pull:
             return {}
-        host = registry_host(plan.image)
+        host = host_of(plan.image)
         value = await self._vault.value(host, kind=SecretKind.REGISTRY, source=plan.source, repository=plan.repository)
         if value is None:
             return {}
         login = parse_login(value)
         return {host: RegistryLogin(username=login.username, password=login.password)}
-
-
-def registry_host(image: str) -> str:
-    """The registry that a reference names, in the one spelling of hosts; Docker's own where it names none."""
-    head, slash, _ = image.partition("/")
-    named = slash and ("." in head or ":" in head or head == "localhost")
-    return host_name(head) if named else HUB
