@@ -16,6 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 
 from blacktree.providers.base import Login
+from blacktree.providers.registry.reference import parse_reference
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +155,4 @@ class ContainerProvider(Protocol):
 
 def registry_host(image: str) -> str:
     """The registry that a reference names; Docker Hub's where it names none (distribution/reference)."""
-    first, slash, _ = image.partition("/")
-    named = slash and ("." in first or ":" in first or first == "localhost")
-    return first if named else "docker.io"
+    return parse_reference(image).host

@@ -1,6 +1,5 @@
 """`Containers` on a Docker engine (Engine API, /containers and /exec)."""
 
-import base64
 import json
 import os
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from blacktree.providers.docker.faults import failure, refused
 from blacktree.providers.docker.frames import FrameReader, Frames
 from blacktree.providers.docker.labels import REPLICAS
 from blacktree.providers.docker.logins import read_login
+from blacktree.providers.docker.push import encoded
 from blacktree.providers.docker.stream import EngineRefused, parsed
 
 MAX_PRINTED_BYTES = 4096
@@ -44,7 +44,7 @@ class DockerContainers:
         host = registry_host(image)
         if login is None:
             login = await in_thread(lambda: read_login(host, os.environ))
-        headers = [("X-Registry-Auth", _registry_auth(host, login))] if login else []
+        headers = [("X-Registry-Auth", encoded(login, host))] if login else []
         await self._engine.traits()
         name = image if "@" in image or ":" in image.rpartition("/")[2] else f"{image}:latest"
         try:
@@ -225,12 +225,6 @@ def since_of(stamp: str) -> str:
     whole, _, fraction = stamp.rstrip("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
     return f"{seconds}.{fraction.ljust(9, '0')[:9]}"
-
-
-def _registry_auth(host: str, login: Login) -> str:
-    secret = {"identitytoken": login.password} if login.username == "<token>" else {"password": login.password}
-    value = {"username": login.username, "serveraddress": host, **secret}
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -40,6 +40,7 @@ async def test_sweep_and_prune_leave_replicas_alone(provider: Provider, base: st
         ("localhost/app", "localhost"),
         ("127.0.0.1:5000/app@sha256:00", "127.0.0.1:5000"),
         ("registry.example/team/app", "registry.example"),
+        ("index.docker.io/team/app", "docker.io"),
     ],
 )
 def test_the_registry_that_a_name_names(image: str, host: str) -> None:
