@@ -1,6 +1,7 @@
 """Deployments at the door: their JSON, HTTP routes, websocket methods, and the watch of one."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -17,7 +18,8 @@ from blacktree.api.messages import MOST_EVENTS, clamp
 from blacktree.api.query import asked, number
 from blacktree.api.text import text_answer
 from blacktree.deployment import DeployImage, public_version
-from blacktree.errors import BadRequest
+from blacktree.errors import BadRequest, BlacktreeError
+from blacktree.orchestrator.control import Follow
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl, DeploymentView
 from blacktree.runspec import check_run
 from blacktree.spec import JobSpec, spec_from
@@ -236,13 +238,29 @@ async def watch_deployment(
     async with control.follow(wanted.name, clamp(wanted.from_seq, first)) as follow:
         told = _encode(deployment_json(await control.get(wanted.name)))
         await reply(b'{"watch":%d,"first_seq":%d,"deployment":%b}' % (watch, first, told))
+        failed: list[Exception] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tell_changes, control, wanted.name, watch, told, send)
-            async for piece in follow:
-                await send(text_frame(_EVENTS % watch, piece.body, b"]}}"))
+
+            async def tell(telling: Callable[[], Awaitable[None]]) -> None:
+                try:
+                    await telling()
+                except (BlacktreeError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    # Alone, not in a group: whoever called knows these.
+                    failed.append(error)
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(tell, partial(_tell_changes, control, wanted.name, watch, told, send))
+            await tell(partial(_tell_events, follow, watch, send))
+    if failed:
+        raise failed[0]
 
 
 _EVENTS = b'{"jsonrpc":"2.0","method":"deployment.events","params":{"watch":%d,"events":['
+
+
+async def _tell_events(follow: Follow, watch: int, send: SendFrame) -> None:
+    async for piece in follow:
+        await send(text_frame(_EVENTS % watch, piece.body, b"]}}"))
 
 
 async def _tell_changes(control: DeploymentControl, name: str, watch: int, told: bytes, send: SendFrame) -> None:

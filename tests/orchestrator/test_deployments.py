@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import trio
 
+from blacktree.api.deployments import watch_deployment
 from blacktree.cipher import new_key
 from blacktree.clock import now
 from blacktree.concurrency.threads import in_thread
@@ -435,3 +436,16 @@ async def test_one_that_is_withdrawn_in_the_middle_of_a_turn_stops_nobody(house:
     await a_worker(house)
     await deploy(house)
     await until(house, lambda view: view.deployment.serving == 1)
+
+
+async def test_a_watcher_that_leaves_is_told_by_one_error_and_no_group(house: House) -> None:
+    await deploy(house)
+
+    async def reply(result: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def send(frame: object) -> None:
+        raise trio.BrokenResourceError
+
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(10):
+        await watch_deployment(house.control.deployments, b'{"name":"web"}', 1, reply, send)
