@@ -7,6 +7,7 @@ old one goes on. A version that breaks later fails once every one of its replica
 before it is *not* started again by itself if it has stopped: that is what `rollback` is for.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,13 +110,22 @@ class _Machine:
         for place in self._places:
             fact = self._facts.get(place.worker_id)
             if place.stopping:
-                if fact is None or (not fact.alive and fact.silent_seconds > GIVE_UP_SECONDS):
+                if fact is None or (not fact.alive and fact.silent_seconds > self._given_up_after(place)):
                     continue
                 state = fact.states.get(self._name(place))
                 if fact.alive and fact.current and (state is None or state.state == "stopped"):
                     continue
             kept.append(place)
         self._places = kept
+
+    def _given_up_after(self, place: Placement) -> float:
+        """What must not run twice may still run on a worker that is silent, unless that has to stop it by itself."""
+        target = self._versions.get(self._target or 0)
+        old = self._versions.get(place.version)
+        if target is None or old is None or target.run.strategy.kind != "recreate":
+            return GIVE_UP_SECONDS
+        patience = old.run.failover_seconds
+        return max(GIVE_UP_SECONDS, patience) if patience is not None else math.inf
 
     def _look(self) -> None:
         """Note since when each replica is healthy."""

@@ -265,6 +265,23 @@ def test_recreate_stops_the_old_one_first() -> None:
     assert (world.web.serving, world.state(1)) == (2, "stopped")
 
 
+@pytest.mark.parametrize(("failover", "serving"), [(None, None), (100.0, 2)])
+def test_recreate_starts_no_second_copy_beside_one_on_a_silent_worker(
+    failover: float | None, serving: int | None
+) -> None:
+    """Only a worker that has to stop it by itself, for want of contact, may be taken to have done so."""
+    world = World("w1", "w2", strategy=Strategy(kind="recreate"), failover_seconds=failover)
+    world.deploy()
+    world.settle()
+    world.silent[world.web.placements[0].worker_id] = 99
+    world.deploy()
+    world.settle()
+    assert (world.web.serving, len(world.web.placements)) == (None, 1)
+    world.silent = dict.fromkeys(world.silent, 1e6)
+    world.settle()
+    assert world.web.serving == serving
+
+
 def test_recreate_stops_nothing_for_a_version_that_fits_nowhere() -> None:
     world = World(strategy=Strategy(kind="recreate"))
     world.deploy()
