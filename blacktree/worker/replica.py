@@ -53,6 +53,12 @@ def name_of(container: Container) -> tuple[ReplicaName, int] | None:
         return None
 
 
+def number_of(container: Container) -> int | None:
+    """Which container of its generation it is, from 1; None if its label does not say."""
+    number = container.labels.get(NUMBER, "1")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 and int(number) else None
+
+
 class _Following:
     """A task that reads a container's output."""
 
@@ -107,7 +113,7 @@ class Replica:
         self._followed: dict[str, _Following] = {}
         self._hurry = False
         if adopted is not None:
-            self._number = int(adopted.labels.get(NUMBER, "1"))
+            self._number = number_of(adopted) or 1
             self._runs.add(adopted.labels.get(RUN, ""))
             self._progress = Progress(restarts=max(0, self._number - 1))
         if failed is not None:

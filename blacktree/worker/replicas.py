@@ -18,7 +18,7 @@ from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
 from blacktree.worker.fronts import Candidate, Fronts, Key
 from blacktree.worker.lease import boottime
-from blacktree.worker.replica import RUN, Replica, Surroundings, name_of
+from blacktree.worker.replica import RUN, Replica, Surroundings, name_of, number_of
 from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_machine import cut_off_at
 from blacktree.worker.replica_store import ReplicaStore
@@ -157,7 +157,10 @@ class Replicas:
         # Of two of one replica the one that runs counts; `_sweep` removes the other.
         for container in sorted(found, key=lambda each: each.state == "running"):
             named = name_of(container)
-            if named is not None and container.state != "created":
+            if named is not None and number_of(container) is None:
+                # Ours never look so: the sweep removes it.
+                log.warning("replica not adopted: its label is damaged", container=container.id[:12])
+            elif named is not None and container.state != "created":
                 try:
                     whole = await self._containers.inspect(container.id)
                 except BlacktreeError:
