@@ -16,6 +16,7 @@ from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BadRequest, BlacktreeError, StepFailed
 from blacktree.providers.docker.address import engine_address
 from blacktree.providers.docker.engine import Engine
+from blacktree.providers.docker.frames import Frames
 from blacktree.providers.docker.stream import Connector, EngineRefused
 from blacktree.providers.scaling.options import check_environment, on_this_machine, read_options, setting_variables
 from blacktree.scaling import Machine, WorkerProvider, WorkerProviderSettings
@@ -239,7 +240,8 @@ class Containers:
             async with self._engine.connector.open(
                 "GET", f"/containers/{container}/logs", {"stderr": "1", "tail": str(LAST_WORDS)}
             ) as answer:
-                said = _unframed(await answer.read(64 * 1024)).strip()
+                pieces = Frames().feed(await answer.read(64 * 1024))
+            said = b"".join(data for _, data in pieces).decode("utf-8", "replace").strip()
         except (EngineRefused, BlacktreeError):
             said = ""
         return f"{status}: {said[-500:]}" if said else status
@@ -287,13 +289,3 @@ class _Refused(StepFailed):
 
 def _label(thing: dict[str, Any], name: str) -> str:
     return str((thing.get("Labels") or {}).get(name, ""))
-
-
-def _unframed(body: bytes) -> str:
-    """The text of a container's log: frames of an 8-byte head (its last four: the length) and a payload."""
-    text, at = b"", 0
-    while at + 8 <= len(body):
-        size = int.from_bytes(body[at + 4 : at + 8], "big")
-        text += body[at + 8 : at + 8 + size]
-        at += 8 + size
-    return text.decode("utf-8", "replace")

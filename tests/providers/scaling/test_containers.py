@@ -172,3 +172,18 @@ def test_no_container_reaches_a_unix_socket(tmp_path: Path) -> None:
     with pytest.raises(BadRequest) as caught:
         open_provider(settings)
     assert "blacktree orchestrator" in caught.value.advice
+
+
+async def test_the_last_words_of_a_worker_that_ended(settings: WorkerProviderSettings, engine: str) -> None:
+    name = f"auto-default-{secrets.token_hex(4)}"
+    labels = {FARM: settings.farm_id, "dev.blacktree.pool": "default", "dev.blacktree.worker": name}
+    said = ["--entrypoint", "/bin/sh", IMAGE, "-c", "echo fine; echo no farm: ü >&2; exit 3"]
+    run(engine, "create", "--name", name, *(f"--label={key}={value}" for key, value in labels.items()), *said)
+    run(engine, "start", name)
+    run(engine, "wait", name)
+    async with open_provider(settings) as provider:
+        (found,) = await provider.machines()
+        assert not found.running
+        assert found.detail.startswith("Exited (3)")
+        assert found.detail.endswith(": no farm: ü")
+        await provider.stop(name)
