@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,12 @@ def test_the_runtime_directory_is_short_private_and_the_same_each_time(tmp_path:
 
 
 def test_somebody_else_s_runtime_directory_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "blacktree").mkdir(mode=0o777)
-    (tmp_path / "blacktree").chmod(0o777)
-    with pytest.raises(BadRequest, match="not a private directory"):
-        state.runtime_directory({"RUNTIME_DIRECTORY": str(tmp_path)}, tmp_path)
+    # Not below `tmp_path`, which may be too long for a socket: such a base is passed over.
+    with tempfile.TemporaryDirectory() as base:
+        (Path(base) / "blacktree").mkdir(mode=0o777)
+        (Path(base) / "blacktree").chmod(0o777)
+        with pytest.raises(BadRequest, match="not a private directory"):
+            state.runtime_directory({"RUNTIME_DIRECTORY": base}, tmp_path)
 
 
 def test_farms_that_are_gone_are_forgotten(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ async def open_house(directory: Path, *, keys: Sequence[Key] = (), **settings: A
     # The toy workers' own gRPC lands on an island of its own, outside the house.
     async with open_island(), trio.open_nursery() as nursery:
         address = await nursery.start(run)
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             yield House(controls[0], address, directory, stop, ended, nursery)
             # Workers are there while the house ends: builds are handed back to them.
             stop.set()

@@ -22,7 +22,7 @@ from pathlib import Path
 import trio
 
 from blacktree.errors import StepFailed
-from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Health, ProviderSettings, Sink
+from blacktree.providers.base import Budget, BuildRequest, BuiltImage, Health, Login, ProviderSettings, Sink
 
 _RUN = re.compile(r"^\s*RUN\s+(?P<command>.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 _NAME = re.compile(
@@ -129,6 +129,19 @@ class DirectoryProvider:
             link = self._images / reference.replace("/", "%")
             link.unlink(missing_ok=True)
             link.symlink_to(archive.name)
+
+    async def untag(self, references: Collection[str]) -> None:
+        """See `Provider`."""
+        await trio.lowlevel.checkpoint()
+        for reference in references:
+            (self._images / reference.replace("/", "%")).unlink(missing_ok=True)
+
+    async def push(
+        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+    ) -> str:
+        """See `Provider`. An archive has no layers that a registry could take."""
+        await trio.lowlevel.checkpoint()
+        raise StepFailed("images of this provider are archives", code="push_unsupported", step=step)
 
     async def remaining(self, job_id: str) -> list[str]:
         """See `Provider`."""
