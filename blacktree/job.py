@@ -103,9 +103,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a job came from, when that was no person: a declared source and what happened there.
 
-    `trusted` false (a pull request from a fork): no secrets, no push, no deployment, no shared cache.
-    `allowed`: which of these its source allows all the same. `supersedes`: jobs with the same text of the same source
-    make way for a newer one.
+    `trusted` false (a pull request from a fork): no deployment, no secrets, no push, no shared cache.
+    `allowed`: which of the last three its source allows all the same. `supersedes`: jobs with the same text of the same
+    source make way for a newer one.
     """
 
     source: str
@@ -120,7 +120,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     supersedes: str = ""
 
     def may(self, what: str) -> bool:
-        """Whether a job from here may have `secrets`, `push`, `deployment`, `cache`."""
+        """Whether a job from here may have `secrets`, `push`, `cache`."""
         return self.trusted or what in self.allowed
 
 

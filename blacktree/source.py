@@ -16,12 +16,12 @@ from blacktree.spec import JobSpec, Name, spec_from
 from blacktree.strict import convert
 
 Forge = Literal["github", "gitlab", "gitea"]
-Allowance = Literal["secrets", "push", "deployment", "cache"]
+Allowance = Literal["secrets", "push", "cache"]
 SourceName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 VaultName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:\[\]-]+\Z")]
 Pattern = Annotated[str, Meta(min_length=1, max_length=255)]
 
-ALLOWANCES: tuple[Allowance, ...] = ("secrets", "push", "deployment", "cache")
+ALLOWANCES: tuple[Allowance, ...] = ("secrets", "push", "cache")
 _OWN_FIELDS = ("repository", "ref", "idempotency_key")
 _DEFAULT_PORTS = {"https": "443", "http": "80", "ssh": "22", "git": "9418"}
 _TAG_FIELDS = re.compile(r"\{(\w+)\}")
@@ -35,7 +35,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `branches`, `tags`: glob patterns (`*` matches `/` too; `!` in front excludes). A source that names no branch, tag
     or pull request builds every branch. `branches` also says into which branches pull requests are built.
     `spec`: fields of a job, without repository and ref; `push`, `run` and `secrets` are added to it.
-    `allow_forks`: what pull requests from forks may have all the same.
+    `allow_forks`: what pull requests from forks may have all the same; they are never deployed.
     `webhook_secret`, `forge_token`: names in the vault. `forge_url`: the forge's API, if it is elsewhere.
     """
 
@@ -72,6 +72,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def source_from(value: dict[str, Any], where: str = "source") -> Source:
     """A source from decoded JSON or TOML, checked. Raises `BadRequest` with the path."""
+    allowed = value.get("allow_forks")
+    if isinstance(allowed, list) and "deployment" in allowed:
+        path = f"{where}.allow_forks[{allowed.index('deployment')}]"
+        raise _refused(path, "what comes from a fork is never deployed", "leave `deployment` out")
     return checked(convert(value, Source, where=where), where)
 
 
@@ -172,13 +176,11 @@ def restricted(spec: JobSpec, origin: Origin | None) -> JobSpec:
     """
     if origin is None or origin.trusted:
         return spec
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"run": None}
     if not origin.may("secrets"):
         changes["secrets"] = []
     if not origin.may("push"):
         changes |= {"push": False, "tags": [f"fork-{origin.pull_request or 0}-{origin.commit[:12]}"]}
-    if not origin.may("deployment"):
-        changes["run"] = None
     if not origin.may("cache"):
         # The mounts of `RUN --mount=type=cache` are shared too: BuildKit keeps those of this name space apart.
         space = {"BUILDKIT_CACHE_MOUNT_NS": f"fork-{origin.source}-{origin.pull_request or 0}"}

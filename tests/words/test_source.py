@@ -84,6 +84,7 @@ def test_other_places_are_other_repositories() -> None:
         ({"spec": {"tags": "latest"}}, "source.spec.tags"),
         ({"secrets": ["a b"]}, "source.secrets[0]"),
         ({"allow_forks": ["everything"]}, "source.allow_forks[0]"),
+        ({"allow_forks": ["cache", "deployment"]}, "source.allow_forks[1]"),
         ({"forge_url": "https://user@api.example.org"}, "source.forge_url"),
         ({"forge_url": "ftp://api.example.org"}, "source.forge_url"),
         ({"webhook_secret": ""}, "source.webhook_secret"),
@@ -93,6 +94,11 @@ def test_what_cannot_work_is_refused_with_its_path(more: dict[str, Any], path: s
     with pytest.raises(BadRequest) as caught:
         source(**more)
     assert caught.value.path == path
+
+
+def test_who_would_deploy_forks_is_told_that_they_never_are() -> None:
+    with pytest.raises(BadRequest, match="from a fork is never deployed"):
+        source(allow_forks=["deployment"])
 
 
 def test_a_job_is_the_template_at_the_commit() -> None:
@@ -116,7 +122,7 @@ def test_tags_are_filled_in() -> None:
 
 
 @settings(deadline=None)
-@given(st.sets(st.sampled_from(["secrets", "push", "deployment", "cache"])), st.booleans())
+@given(st.sets(st.sampled_from(["secrets", "push", "cache"])), st.booleans())
 def test_an_untrusted_origin_never_gets_more_than_is_allowed(allowed: set[str], trusted: bool) -> None:
     full = source(
         spec={"image": "r.example/team/app", "tags": ["latest"], "cache_from": ["r.example/team/app:cache"]},
@@ -128,7 +134,7 @@ def test_an_untrusted_origin_never_gets_more_than_is_allowed(allowed: set[str], 
     spec = job_spec(full, origin)
     assert bool(spec.secrets) == (trusted or "secrets" in allowed)
     assert spec.push == (trusted or "push" in allowed)
-    assert (spec.run is not None) == (trusted or "deployment" in allowed)
+    assert (spec.run is not None) == trusted
     assert (spec.tags == ["latest"]) == (trusted or "push" in allowed)
     assert bool(spec.cache_from) == (trusted or "cache" in allowed)
     assert spec.no_cache == (not trusted and "cache" not in allowed)
