@@ -16,6 +16,8 @@ from blacktree.storage.base import Commit, Decision, Outgoing, Store
 
 MAX_WRITERS = 1000
 _HAPPENINGS = "happenings"
+_BEGAN = "began"
+_OURS = frozenset({_HAPPENINGS, _BEGAN})
 _TOLD = frozenset({VersionState.RUNNING, VersionState.FAILED, VersionState.STOPPED})
 
 
@@ -49,7 +51,11 @@ class RuntimeLogs:
         return commit.job.stream.written.get(_HAPPENINGS, 1)
 
     def _happened(self, job: Job, deployment: Deployment) -> Decision | None:
-        expected = _written(job).get(_HAPPENINGS, 1)
+        began = int(deployment.created_at.timestamp() * 1_000_000)
+        written = _written(job)
+        # One of that name that was withdrawn has left its stream: this one counts from 1 again.
+        same = written.get(_BEGAN, began) == began
+        expected = written.get(_HAPPENINGS, 1) if same else 1
         fresh = [each for each in deployment.happenings if each.number >= expected]
         if not fresh:
             return None
@@ -60,7 +66,7 @@ class RuntimeLogs:
                 body = status_body(deployment, record)
                 outgoing.append(Outgoing(kind="deployment", job_id=job.id, generation=each.number, body=body))
         return Decision(
-            job=_with_written(job, {_HAPPENINGS: fresh[-1].number + 1}),
+            job=_with_written(job, {_HAPPENINGS: fresh[-1].number + 1, _BEGAN: began}),
             records=tuple(each.record for each in fresh),
             outgoing=tuple(outgoing),
         )
@@ -144,7 +150,7 @@ def _with_written(job: Job, numbers: Mapping[str, int]) -> Job:
     # The newest writers stand at the end, so that the first is the one to let go.
     written = {key: value for key, value in stream.written.items() if key not in numbers} | dict(numbers)
     while len(written) > MAX_WRITERS:
-        del written[next(key for key in written if key != _HAPPENINGS)]
+        del written[next(key for key in written if key not in _OURS)]
     return msgspec.structs.replace(job, stream=msgspec.structs.replace(stream, written=written))
 
 
