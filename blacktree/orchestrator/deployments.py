@@ -72,6 +72,7 @@ class Deployments:
         self._couriers = Couriers(workers, secrets)
         self._known: dict[str, Deployment] = {}
         self._unsure: set[str] = set()
+        self._expected: set[str] = set()
         self._seen: dict[str, Seen] = {}
         self._started_at = 0.0
         self._stir = trio.Event()
@@ -128,10 +129,13 @@ class Deployments:
     async def _turn(self) -> None:
         await self._be_sure()
         for name, number, job_id in self._pending():
+            expected = job_id in self._expected
             try:
                 job = await self._store.get(job_id)
             except NotFound:
-                # It is about to be put on record.
+                if not expected:
+                    # Whoever submitted it left in the middle: nobody will ever build it.
+                    await self.change(name, _settle(number, None))
                 continue
             except StorageFailed as error:
                 if error.code != "state_damaged":
@@ -312,14 +316,19 @@ class Deployments:
             repository=job.spec.repository,
             commit=job.commit,
         )
-        number = await self.add(version)
+        self._expected.add(job.id)
         try:
-            yield
+            number = await self.add(version)
+            try:
+                yield
+            finally:
+                # Whoever submits may leave in the middle: the record says what came of it.
+                with trio.move_on_after(CHANGE_SECONDS, shield=True):
+                    if not await self._on_record(job):
+                        await self.change(run.name, partial(_withdraw, number=number))
         finally:
-            # Whoever submits may leave in the middle: the record says what came of it.
-            with trio.move_on_after(CHANGE_SECONDS, shield=True):
-                if not await self._on_record(job):
-                    await self.change(run.name, partial(_withdraw, number=number))
+            self._expected.discard(job.id)
+            self._stir.set()
 
     async def _on_record(self, job: Job) -> bool:
         try:

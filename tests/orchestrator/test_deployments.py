@@ -9,11 +9,11 @@ import trio
 
 from blacktree.api.deployments import watch_deployment
 from blacktree.cipher import new_key
-from blacktree.clock import now
+from blacktree.clock import new_id, now
 from blacktree.concurrency.threads import in_thread
 from blacktree.deployment import DeployImage, Deployment, Version
 from blacktree.errors import BadRequest, Conflict, NotFound
-from blacktree.job import Image, Origin, Outcome
+from blacktree.job import Image, Job, JobState, Origin, Outcome
 from blacktree.orchestrator.deploymentcontrol import DeploymentView
 from blacktree.rpc.replica import ReplicaName
 from blacktree.runspec import Port, RunSpec, Strategy
@@ -182,9 +182,6 @@ async def test_the_same_submission_again_makes_no_second_version(house: House) -
 
 
 async def test_what_is_not_trusted_is_never_deployed(house: House) -> None:
-    from blacktree.clock import new_id
-    from blacktree.job import Job, JobState
-
     kept = house.control.deployments.kept  # type: ignore[attr-defined]
     job = Job(
         id=new_id(),
@@ -449,3 +446,45 @@ async def test_a_watcher_that_leaves_is_told_by_one_error_and_no_group(house: Ho
 
     with pytest.raises(trio.BrokenResourceError), trio.fail_after(10):
         await watch_deployment(house.control.deployments, b'{"name":"web"}', 1, reply, send)
+
+
+async def test_a_version_whose_job_never_came_is_settled_without_a_restart(house: House) -> None:
+    """Whoever submitted was canceled after its version was on record, and before anybody knew its number."""
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    add = kept.add
+
+    async def leaving(version: Version) -> int:
+        await add(version)
+        scope.cancel()
+        await trio.lowlevel.checkpoint()
+        raise AssertionError("it was canceled")
+
+    kept.add = leaving
+    with trio.CancelScope() as scope:
+        await house.control.deployments.deploy(JobSpec(repository="https://x/y", run=a_run()))
+    view = await until(house, lambda view: state(view, 1) == "failed")
+    assert view.deployment.versions[0].code == "not_submitted"
+
+
+async def test_a_job_that_is_on_its_way_keeps_its_version(house: House) -> None:
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    spec = JobSpec(repository="https://x/y", run=a_run())
+    job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
+    async with kept.expecting(job):
+        await until(house, lambda view: not view.deployment.happenings)
+        await kept._turn()
+        assert state(await house.control.deployments.get("web"), 1) == "pending"
+    assert await kept.all() == []
+
+
+async def test_the_next_of_a_name_that_was_withdrawn_tells_everything(house: House) -> None:
+    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    spec = JobSpec(repository="https://x/y", run=a_run())
+    job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
+    async with kept.expecting(job):
+        await until(house, lambda view: not view.deployment.happenings)
+    assert await kept.all() == []
+    await a_worker(house)
+    await deploy(house)
+    found = await until_event(house, lambda event: event.get("to") == "running")
+    assert [event["to"] for event in found if event["type"] == "state"] == ["pending", "pending", "built", "running"]
