@@ -1,16 +1,18 @@
 """One courier a worker: brings it the complete list of its replicas, again after every change and every return."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 import trio
 
 from blacktree.errors import BlacktreeError, StorageFailed
+from blacktree.orchestrator.cargo import Held, load, size
 from blacktree.orchestrator.orders import Plan, order
 from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.workers import Workers
-from blacktree.rpc.replica import CAPABILITY, ReplicaOrder, ReplicaOrders
+from blacktree.rpc.peer import MAX_MESSAGE_BYTES
+from blacktree.rpc.replica import CAPABILITY, ReplicaName, ReplicaOrder, ReplicaOrders
 
 log = structlog.get_logger()
 
@@ -18,22 +20,33 @@ AGAIN_SECONDS = 1.0
 
 
 class Round:
-    """What one worker is to have. `acknowledged`: the process of it that has taken which revision."""
+    """What one worker is to have. `acknowledged`: the process of it that has taken which revision.
+
+    `brought`: which generations that process was told to run. `waiting`: what was kept back, and for what it waits;
+    `unread`: those of them whose secrets could not be read.
+    """
 
     def __init__(self, revision: int) -> None:
         self.plans: Sequence[Plan] = ()
         self.revision = revision
         self.acknowledged: tuple[str, int] = ("", 0)
+        self.brought: tuple[str, Held] = ("", {})
+        self.waiting: Mapping[ReplicaName, str] = {}
+        self.unread: frozenset[ReplicaName] = frozenset()
         self.changed = trio.Event()
         self.over = False
 
 
 class Couriers:
-    """`give` says what every worker should have; `run` sees that they get it. Revisions rise over restarts too."""
+    """`give` says what every worker should have; `run` sees that they get it. Revisions rise over restarts too.
 
-    def __init__(self, workers: Workers, secrets: RunSecrets) -> None:
+    `held`: what a worker has, as far as is known: that is never taken from it for want of secrets or of room.
+    """
+
+    def __init__(self, workers: Workers, secrets: RunSecrets, held: Callable[[str], Held]) -> None:
         self._workers = workers
         self._secrets = secrets
+        self._held = held
         self._rounds: dict[str, Round] = {}
         self._revision = 0
         self._nursery: trio.Nursery | None = None
@@ -47,6 +60,18 @@ class Couriers:
         """The revision of what the worker should have now."""
         found = self._rounds.get(worker_id)
         return found.revision if found is not None else 0
+
+    def waiting(self, worker_id: str) -> Mapping[ReplicaName, str]:
+        """What the worker is not told to start yet, and what it waits for."""
+        found = self._rounds.get(worker_id)
+        return found.waiting if found is not None else {}
+
+    async def fits(self, worker_id: str, more: Plan, without: str = "") -> bool:
+        """Whether the worker's list has room for a further plan, the replicas of deployment `without` left out."""
+        found = self._rounds.get(worker_id)
+        plans = [each for each in (found.plans if found is not None else ()) if each.name.deployment != without]
+        made = [await self._order(plan) for plan in (*plans, more)]
+        return size([each for each in made if isinstance(each, ReplicaOrder)]) <= MAX_MESSAGE_BYTES
 
     def give(self, wanted: Mapping[str, Sequence[Plan]]) -> None:
         """The complete lists; a worker that is not named should have nothing."""
@@ -115,11 +140,25 @@ class Couriers:
         if member is None or CAPABILITY not in member.registration.capabilities:
             return True
         incarnation, revision = member.registration.incarnation, found.revision
-        if found.acknowledged == (incarnation, revision):
+        if found.acknowledged == (incarnation, revision) and not found.unread:
             return True
         try:
-            orders = [await self._order(plan) for plan in found.plans]
-            answer = await member.apply_replicas(ReplicaOrders(worker_id=worker_id, revision=revision, orders=orders))
+            made = [(plan, await self._order(plan)) for plan in found.plans]
+            unread = frozenset(plan.name for plan, order in made if isinstance(order, str))
+            if found.revision != revision:
+                # Something else is wanted by now.
+                return False
+            if unread != found.unread:
+                # Another list than before: workers keep a list by its revision.
+                found.unread, found.revision = unread, self._next()
+                revision = found.revision
+            if found.acknowledged == (incarnation, revision):
+                return False
+            brought = found.brought[1] if found.brought[0] == incarnation else {}
+            cargo = load(made, {**self._held(worker_id), **brought})
+            self._keep_back(worker_id, found, cargo.waiting)
+            orders = ReplicaOrders(worker_id=worker_id, revision=revision, orders=cargo.orders)
+            answer = await member.apply_replicas(orders)
         except BlacktreeError as error:
             log.warning("replicas not ordered", worker=worker_id, reason=str(error))
             return False
@@ -128,17 +167,24 @@ class Couriers:
             self._revision = max(self._revision, answer.revision)
             found.revision = self._next()
             return False
+        found.brought = (incarnation, {each.name: each.generation for each in cargo.orders})
         if found.revision == revision:
             found.acknowledged = (incarnation, revision)
-        return True
+        return not unread
 
-    async def _order(self, plan: Plan) -> ReplicaOrder:
+    @staticmethod
+    def _keep_back(worker_id: str, found: Round, waiting: Mapping[ReplicaName, str]) -> None:
+        for name, reason in waiting.items():
+            if found.waiting.get(name) != reason:
+                log.warning("a replica is not brought", worker=worker_id, replica=repr(name), waits_for=reason)
+        found.waiting = waiting
+
+    async def _order(self, plan: Plan) -> ReplicaOrder | str:
+        """Its order, or why its secrets cannot be read."""
         try:
             return order(plan, await self._secrets.of(plan), await self._secrets.logins(plan))
         except StorageFailed:
             # It comes back; without its secrets this would count as brought, and be brought no more.
             raise
         except BlacktreeError as error:
-            # What runs goes on with the values it has; to leave it out of the list would stop it.
-            log.warning("a replica is ordered without its secrets", replica=repr(plan.name), reason=str(error))
-            return order(plan, {}, {})
+            return f"its secrets: {error}"

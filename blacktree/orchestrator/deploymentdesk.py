@@ -8,7 +8,7 @@ import trio
 
 from blacktree.clock import now
 from blacktree.deployment import ENDED, DeployImage, Deployment, Placement, Version, stream_id
-from blacktree.errors import BadRequest, Conflict, NotFound, Unavailable
+from blacktree.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
 from blacktree.job import Job, JobState
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.control import JobView, Readiness, Slice
@@ -17,6 +17,7 @@ from blacktree.orchestrator.deployments import Decide, Deployments
 from blacktree.orchestrator.journal import Journal, Reader, stored
 from blacktree.orchestrator.placement import Facts, candidates, clash, survey, why_nowhere
 from blacktree.orchestrator.runsecrets import RunSecrets
+from blacktree.rpc.peer import MAX_MESSAGE_BYTES
 from blacktree.rpc.replica import ReplicaName
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Store
@@ -58,6 +59,7 @@ class DeploymentDesk:
         await self._secrets.check(wanted.run, None, repository)
         version = Version(number=0, run=wanted.run, created_at=now(), pool=wanted.pool, repository=repository)
         await self._check_ports(version)
+        await self._check_room(version)
         begins = await self._end(wanted.run.name)
         if isinstance(wanted, JobSpec):
             view, new = await self._submit(wanted, key=key, actor=actor)
@@ -84,6 +86,21 @@ class DeploymentDesk:
                 f"port {row.address}:{row.port} belongs to deployment {row.deployment}",
                 code="port_taken",
                 advice="use another host port, or stop that deployment first",
+            )
+
+    async def _check_room(self, version: Version) -> None:
+        """Refuse what no worker's list of orders could hold as things stand."""
+        possible = candidates(version, self.kept.facts())
+        for each in possible:
+            if await self.kept.has_room(each.id, version):
+                return
+        if possible:
+            raise TooLarge(
+                f"every worker in pool `{version.pool}` has so many deployments and secrets that the list of all with"
+                f" this one is larger than {MAX_MESSAGE_BYTES} bytes",
+                path="spec.run",
+                code="worker_full",
+                advice="stop deployments, put large secrets into volumes, or add a worker",
             )
 
     async def _with_image(self, version: Version, wanted: DeployImage) -> Version:
@@ -256,6 +273,11 @@ def _waiting(deployment: Deployment, replicas: Sequence[ReplicaView], facts: Fac
             return why_nowhere(target, facts)
         others = any(each.version != target.number for each in replicas)
         return "the old version to stop" if others else "a worker with room for it"
+    for each in own:
+        name = ReplicaName(deployment=deployment.name, version=each.version, index=each.index)
+        fact = facts.get(each.worker_id)
+        if fact is not None and (reason := fact.waiting.get(name)):
+            return reason
     ready = sum(each.state == "healthy" for each in own)
     if ready < target.run.replicas:
         return f"{ready} of {target.run.replicas} replicas are healthy"

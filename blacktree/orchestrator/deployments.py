@@ -29,7 +29,7 @@ from blacktree.job import Job
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.couriers import Couriers
-from blacktree.orchestrator.orders import plans
+from blacktree.orchestrator.orders import Plan, plans
 from blacktree.orchestrator.placement import Facts, Land, WorkerFact, survey
 from blacktree.orchestrator.rollout import advance, refuse
 from blacktree.orchestrator.runlogs import RuntimeLogs
@@ -69,7 +69,7 @@ class Deployments:
         self._workers = workers
         self._chronicle = chronicle
         self._secrets = secrets
-        self._couriers = Couriers(workers, secrets)
+        self._couriers = Couriers(workers, secrets, self._held)
         self._known: dict[str, Deployment] = {}
         self._unsure: set[str] = set()
         self._expected: set[str] = set()
@@ -383,8 +383,37 @@ class Deployments:
                 silent_seconds=moment - (seen.at if seen is not None else self._started_at),
                 current=ours and seen is not None and seen.revision == self._couriers.revision(worker_id),
                 states=seen.states if seen is not None and ours else {},
+                waiting=self._couriers.waiting(worker_id),
             )
         return found
+
+    async def has_room(self, worker_id: str, version: Version) -> bool:
+        """Whether the worker's list, secrets included, still fits in one message with a replica of this version."""
+        name = ReplicaName(deployment=version.run.name, version=1, index=0)
+        plan = Plan(
+            name=name,
+            generation=1,
+            image=version.image,
+            pull=version.pull,
+            serve=False,
+            run=version.run,
+            source=version.source,
+            repository=version.repository,
+        )
+        without = version.run.name if version.run.strategy.kind == "recreate" else ""
+        return await self._couriers.fits(worker_id, plan, without)
+
+    def _held(self, worker_id: str) -> dict[ReplicaName, int]:
+        """What this worker has, by its word or, until it has spoken, by what was seen healthy on it."""
+        member, seen = self._workers.member(worker_id), self._seen.get(worker_id)
+        if member is not None and seen is not None and seen.incarnation == member.registration.incarnation:
+            return {name: each.generation for name, each in seen.states.items() if each.state != "stopped"}
+        return {
+            ReplicaName(deployment=each.name, version=place.version, index=place.index): place.generation
+            for each in self._known.values()
+            for place in each.placements
+            if place.worker_id == worker_id and place.healthy_at is not None
+        }
 
     def placed(self) -> set[str]:
         """The workers that some deployment is placed on."""

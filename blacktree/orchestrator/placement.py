@@ -15,7 +15,7 @@ class WorkerFact(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as the rollout sees it.
 
     `silent_seconds`: since its last report of replicas. `current`: the states it reported go by the orders that follow
-    from what is on record now.
+    from what is on record now. `waiting`: replicas that it is not told to start yet, and what they wait for.
     """
 
     id: str
@@ -26,6 +26,7 @@ class WorkerFact(msgspec.Struct, frozen=True, kw_only=True):
     silent_seconds: float = 0.0
     current: bool = True
     states: Mapping[ReplicaName, ReplicaState] = {}
+    waiting: Mapping[ReplicaName, str] = {}
 
 
 Facts = Mapping[str, WorkerFact]

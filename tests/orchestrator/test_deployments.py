@@ -8,13 +8,14 @@ import pytest
 import trio
 
 from blacktree.api.deployments import watch_deployment
-from blacktree.cipher import new_key
+from blacktree.cipher import Locked, new_key
 from blacktree.clock import new_id, now
 from blacktree.concurrency.threads import in_thread
 from blacktree.deployment import DeployImage, Deployment, Version
-from blacktree.errors import BadRequest, Conflict, NotFound
+from blacktree.errors import BadRequest, Conflict, NotFound, TooLarge
 from blacktree.job import Image, Job, JobState, Origin, Outcome
 from blacktree.orchestrator.deploymentcontrol import DeploymentView
+from blacktree.orchestrator.orders import Plan
 from blacktree.rpc.replica import ReplicaName
 from blacktree.runspec import Port, RunSpec, Strategy
 from blacktree.secret import SecretKind
@@ -488,3 +489,71 @@ async def test_the_next_of_a_name_that_was_withdrawn_tells_everything(house: Hou
     await deploy(house)
     found = await until_event(house, lambda event: event.get("to") == "running")
     assert [event["to"] for event in found if event["type"] == "state"] == ["pending", "pending", "built", "running"]
+
+
+async def test_what_has_no_room_in_a_workers_list_is_refused_and_blocks_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path, keys=[new_key()], memory=True) as house:
+        worker = await a_worker(house)
+        names = [f"web-{number}" for number in range(8)]
+        for name in names:
+            await house.control.secrets.put(name, b"x", kind=SecretKind.RUN)
+            await house.control.secrets.put(f"{name}-more", b"x", kind=SecretKind.RUN)
+            await deploy(house, name=name, secrets=[name, f"{name}-more"])
+            await until(house, lambda view: view.deployment.serving == 1, name)
+        for name in names:
+            # They grow afterwards.
+            await house.control.secrets.put(name, b"x" * 250_000, kind=SecretKind.RUN)
+            await house.control.secrets.put(f"{name}-more", b"x" * 270_000, kind=SecretKind.RUN)
+        await house.control.secrets.put("small", b"x" * 400_000, kind=SecretKind.RUN)
+        with pytest.raises(TooLarge) as caught:
+            await deploy(house, name="late", secrets=["small"])
+        assert caught.value.code == "worker_full"
+        kept = house.control.deployments.kept  # type: ignore[attr-defined]
+        run = a_run("late", secrets=["small"])
+        await kept.add(Version(number=0, run=run, created_at=now(), image="registry.example/app:1", pull=True))
+        await until(house, lambda view: bool(view.replicas) and view.waiting.startswith("room in"), "late")
+        assert await house.control.deployments.stop(names[0])
+        left = {each.name.deployment for each in worker.orders_given.orders}
+        assert left >= set(names[1:])
+        assert names[0] not in left
+        for name in names[1:3]:
+            await house.control.deployments.stop(name)
+        await until(house, lambda view: view.deployment.serving == 1, "late")
+        assert {each.name.deployment for each in worker.orders_given.orders} == {*names[3:], "late"}
+
+
+async def test_what_cannot_be_read_is_not_started_and_what_runs_goes_on(tmp_path: Path) -> None:
+    async with open_house(tmp_path, keys=[new_key()], memory=True) as house:
+        worker = await a_worker(house)
+        kept = house.control.deployments.kept  # type: ignore[attr-defined]
+        await house.control.secrets.put("word", b"secret", kind=SecretKind.RUN)
+        await deploy(house, secrets=["word"])
+        await until(house, lambda view: view.deployment.serving == 1)
+        secrets = kept._couriers._secrets
+        read = secrets.of
+
+        async def locked(plan: Plan) -> dict[str, bytes]:
+            if plan.run.secrets:
+                raise Locked("its key is not here", code="secret_locked")
+            return dict(await read(plan))
+
+        secrets.of = locked
+        await deploy(house, name="new", secrets=["word"])
+        await until(house, lambda view: "its key is not here" in view.waiting, "new")
+        await deploy(house, name="plain")
+        await until(house, lambda view: view.deployment.serving == 1, "plain")
+        before = worker.order(1)
+        assert before is not None
+        await house.control.deployments.restart("web")
+        await deploy(house, name="plainer")
+        await until(house, lambda view: view.deployment.serving == 1, "plainer")
+        orders = {each.name.deployment: each for each in worker.orders_given.orders}
+        assert set(orders) == {"web", "plain", "plainer"}
+        assert (orders["web"].generation, orders["web"].secrets) == (1, {})
+        assert {name.deployment for name in worker.states} == {"web", "plain", "plainer"}
+        secrets.of = read
+        view = await until(house, lambda view: view.deployment.serving == 1, "new")
+        assert view.waiting == ""
+        orders = {each.name.deployment: each for each in worker.orders_given.orders}
+        assert orders["web"].generation == 2
+        assert orders["web"].secrets == orders["new"].secrets == {"word": b"secret"}
