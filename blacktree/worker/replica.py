@@ -19,6 +19,7 @@ from blacktree.providers.containers import Container, ContainerRequest, Containe
 from blacktree.rpc.replica import Phase, ReplicaName, ReplicaOrder, ReplicaState
 from blacktree.runspec import RunSpec, Volume
 from blacktree.worker import replica_machine as machine
+from blacktree.worker.clip import clip, clip_lines
 from blacktree.worker.front import Traffic
 from blacktree.worker.probe import Unasked, check_ports, probe
 from blacktree.worker.replica_logs import LogBook
@@ -40,6 +41,9 @@ PULL_SECONDS = 1800.0
 # For the last lines of a container that has ended, when nobody takes what came before them.
 LAST_WORDS_SECONDS = 3.0
 REMOVE_SECONDS = 30.0
+# What a state may say, so that those of many replicas fit in one message.
+REASON_BYTES = 2000
+LAST_BYTES = 8192
 CREATE_SECONDS = 10.0
 
 
@@ -188,8 +192,8 @@ class Replica:
             oom_killed=last.oom_killed if last else False,
             restarts=progress.restarts,
             code=code[:64],
-            reason=self.book.mask_text(reason)[:2000],
-            last_lines=list(self.book.last_lines) if last is not None else [],
+            reason=clip(self.book.mask_text(reason), REASON_BYTES),
+            last_lines=clip_lines(self.book.last_lines, LAST_BYTES) if last is not None else [],
             address=f"{places[0][0]}:{places[0][1]}" if places else "",
         )
 

@@ -317,8 +317,8 @@ class _Pipe:
 
 
 def size_of(records: Iterable[Record]) -> int:
-    """About how many bytes these are."""
-    return sum(len(record.text) + _RECORD_BYTES for record in records if isinstance(record, Lines | Notice))
+    """About how many bytes these are in a message."""
+    return sum(len(record.text.encode()) + _RECORD_BYTES for record in records if isinstance(record, Lines | Notice))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -7,8 +7,9 @@ import trio
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError, NotAllowed
 from blacktree.rpc.peer import MAX_REPORT_BYTES, OrchestratorSide
-from blacktree.rpc.replica import ReplicaAnswer, ReplicaLog, ReplicaReport, ReplicaState
+from blacktree.rpc.replica import MAX_REPLICAS, ReplicaAnswer, ReplicaLog, ReplicaReport, ReplicaState
 from blacktree.worker.bell import Bell
+from blacktree.worker.clip import clip, clip_lines
 from blacktree.worker.identity import Identity
 from blacktree.worker.lease import Lease, boottime
 from blacktree.worker.link import pause
@@ -24,17 +25,29 @@ UNKNOWN_CALL_SECONDS = 60.0
 UNREGISTERED_SECONDS = 0.2
 IDLE_SECONDS = 10.0
 CONTACT_SECONDS = 1.0
-MOST_WORDS = 400_000  # characters, of up to four bytes
+STATES_BYTES = 2 << 20  # of their words
+LINE_BYTES = 8  # a line's frame on the wire
 
 
-def slim(states: list[ReplicaState]) -> list[ReplicaState]:
-    """The states, with fewer words where so many have so much to say that they would not fit in a message."""
-    size = sum(len(text) for state in states for text in (state.reason, *state.last_lines))
-    if size <= MOST_WORDS:
+def bounded(states: list[ReplicaState]) -> list[ReplicaState]:
+    """The states, as many as a report may have, with fewer words where they would not fit in a message beside
+    `MAX_REPORT_BYTES` of output. Pure. What is left out here (the last ones: those that stopped) comes later."""
+    states = states[: 2 * MAX_REPLICAS]
+    if sum(_words(state) for state in states) <= STATES_BYTES:
         return states
+    share = STATES_BYTES // len(states)
     return [
-        msgspec.structs.replace(state, reason=state.reason[:300], last_lines=state.last_lines[-1:]) for state in states
+        state
+        if _words(state) <= share
+        else msgspec.structs.replace(
+            state, reason=clip(state.reason, share // 4), last_lines=clip_lines(state.last_lines, share // 2)
+        )
+        for state in states
     ]
+
+
+def _words(state: ReplicaState) -> int:
+    return sum(len(text.encode("utf-8", "replace")) + LINE_BYTES for text in (state.reason, *state.last_lines))
 
 
 class ReplicaReporter:
@@ -111,7 +124,7 @@ class ReplicaReporter:
             worker_id=self._identity.worker_id,
             incarnation=self._identity.incarnation,
             revision=self._replicas.told_revision,
-            states=slim(states),
+            states=bounded(states),
             logs=logs,
         )
 
