@@ -6,7 +6,9 @@ restart costs time and not errors. Bytes go both ways with the receiver's speed,
 """
 
 import errno
+import resource
 import socket
+import sys
 from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
@@ -34,12 +36,45 @@ class Place(msgspec.Struct, frozen=True):
     port: int
 
 
-class Traffic:
-    """How many connections each key has, over all fronts of a worker."""
+def most_connections() -> int:
+    """How many connections all fronts may have at once: two descriptors each, half of what this process may have."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, descriptors // 4) if descriptors != resource.RLIM_INFINITY else sys.maxsize
 
-    def __init__(self) -> None:
+
+class Traffic:
+    """How many connections each key has, over all fronts of a worker, and how many clients there may be."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most_connections() if most is None else most
+        self._clients = 0
+        self._told = False
+        self._left = trio.Event()
         self._open: dict[Hashable, int] = {}
         self._fewer = trio.Event()
+
+    async def room(self) -> None:
+        """Wait until one more client may come. Each port that waits for one may go beyond by one.
+
+        The first wait is logged."""
+        while self._clients >= self._most:
+            if not self._told:
+                self._told = True
+                log.warning(
+                    "front ports take no more connections for now: they have half of the descriptors",
+                    connections=self._clients,
+                    advice="raise the limit of open files (`ulimit -n`, LimitNOFILE)",
+                )
+            await self._left.wait()
+
+    def come(self) -> None:
+        """A client was accepted; `leave` when it is gone."""
+        self._clients += 1
+
+    def leave(self) -> None:
+        self._clients -= 1
+        self._left.set()
+        self._left = trio.Event()
 
     def count(self, key: Hashable) -> int:
         """Connections of this key now."""
@@ -104,6 +139,7 @@ class Front:
             # Full: who comes now waits in the backlog.
             await self._room.acquire_on_behalf_of(holder)
             try:
+                await self._traffic.room()
                 client = await listener.accept()
             except BaseException as error:
                 self._room.release_on_behalf_of(holder)
@@ -112,6 +148,7 @@ class Front:
                 log.warning("front accepts nothing", port=self.port, reason=error.strerror)
                 await trio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
+            self._traffic.come()
             connections.start_soon(self._serve, client, lambda holder=holder: self._room.release_on_behalf_of(holder))
 
     async def _serve(self, client: trio.SocketStream, done: Callable[[], None]) -> None:
@@ -132,6 +169,7 @@ class Front:
                 server.socket.close()
             if place is not None:
                 self._traffic.end(place.key)
+            self._traffic.leave()
             done()
 
     async def _connect(self) -> tuple[Place, trio.SocketStream] | None:

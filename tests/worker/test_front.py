@@ -1,10 +1,12 @@
 """A front port over real sockets."""
 
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from blacktree.worker import front as fronts
 from blacktree.worker.front import Front, Place, Traffic
@@ -180,6 +182,38 @@ async def test_too_many_connections_wait_in_the_backlog(monkeypatch: pytest.Monk
         assert await read(streams[2]) == b"third"
         for stream in streams[1:]:
             await stream.aclose()
+
+
+async def test_all_fronts_together_leave_descriptors_for_the_worker() -> None:
+    async with house() as here, house() as there:
+        there.traffic = there.front._traffic = here.traffic
+        here.traffic._most = 2
+        here.front.lead_to([await here.server(echo)])
+        there.front.lead_to(here.front.places)
+        with capture_logs() as logs:
+            # Each port waits for a client by now, and takes one more.
+            idle = [await each.connect() for each in (here, there) for _ in range(2)]
+            while here.traffic.count("a") < 2:
+                await trio.sleep(0.01)
+            late = [await each.connect() for each in (here, there)]
+            for stream in late:
+                await stream.send_all(b"late")
+                await stream.send_eof()
+            with trio.move_on_after(0.1) as waiting:
+                await late[0].receive_some()
+            assert waiting.cancelled_caught
+            assert here.traffic.count("a") <= 3
+            for stream in idle:
+                await stream.aclose()
+            assert [await read(stream) for stream in late] == [b"late"] * 2
+        assert [each["log_level"] for each in logs if "descriptors" in each["event"]] == ["warning"]
+        for stream in late:
+            await stream.aclose()
+
+
+def test_the_share_of_the_descriptors() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == resource.RLIM_INFINITY or 2 * fronts.most_connections() <= soft // 2 or soft < 4
 
 
 async def test_closed_it_takes_nothing_and_connections_live_on() -> None:
