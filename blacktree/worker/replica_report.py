@@ -76,7 +76,8 @@ class ReplicaReporter:
         failures = 0
         while True:
             await self._bell.hear(self._lease.heartbeat_seconds or IDLE_SECONDS)
-            if not self._replicas.ready or not (self._replicas.revision or self._replicas.states()):
+            replicas = self._replicas
+            if not replicas.ready or not (replicas.revision or replicas.states() or replicas.books()):
                 continue
             report = await self._gather()
             sent = boottime()

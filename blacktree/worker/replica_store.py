@@ -2,6 +2,7 @@
 when the orchestrator last answered. So a restarted worker serves again before it has spoken with anybody."""
 
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,21 @@ class ReplicaStore:
     def book(self, name: ReplicaName, generation: int) -> Path:
         """Where the output of one generation of a replica waits."""
         return self.home / "logs" / f"{name.deployment}.{name.version}.{name.index}.{generation}"
+
+    def books(self) -> list[tuple[ReplicaName, int]]:
+        """Whose output waits; a directory with another name is removed."""
+        found = []
+        for path in sorted((self.home / "logs").glob("*/")):
+            try:
+                deployment, version, index, generation = path.name.rsplit(".", 3)
+                key = ReplicaName(deployment=deployment, version=int(version), index=int(index)), int(generation)
+            except ValueError:
+                key = None
+            if key is not None and self.book(*key) == path:
+                found.append(key)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+        return found
 
     def read(self) -> Kept:
         """What was kept; nothing, if there is nothing that can be read."""

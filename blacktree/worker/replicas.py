@@ -58,6 +58,8 @@ class Replicas:
         self._held: dict[ReplicaName, Replica] = {}
         self._gone: dict[Key, ReplicaState] = {}
         self._books: dict[Key, LogBook] = {}
+        self._left: set[Key] = set()
+        """Whose output a predecessor left: it is sent, though nothing of them is there."""
         self._failed: dict[Key, ReplicaState] = {}
         self._cut: set[Key] = set()
         self._adoptable: dict[Key, Container] = {}
@@ -127,6 +129,7 @@ class Replicas:
                 del self._gone[key]
                 self._books.pop(key).remove()
                 self._bell.ring()
+        self._forget_left()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Adopt what runs, then keep what is ordered until cancelled. `started` once orders are taken."""
@@ -167,6 +170,7 @@ class Replicas:
                     whole = None
                 if whole is not None:
                     self._adoptable[named] = whole
+        await self._find_books()
         now = boottime()
         for order in self._wanted.values():
             if order.run.failover_seconds is not None and now >= self._cut_off_at(order):
@@ -177,6 +181,25 @@ class Replicas:
         await in_thread(lambda: self._around.secrets.keep(runs))
         self._adopted.set()
         self._converge()
+
+    async def _find_books(self) -> None:
+        """Output of what is not ordered any more: a predecessor was killed before all of it was sent."""
+        wanted = {(order.name, order.generation) for order in self._wanted.values()}
+
+        def found() -> dict[Key, LogBook]:
+            left = [key for key in self._store.books() if key not in wanted]
+            return {key: LogBook(*key, self._store.book(*key)) for key in left}
+
+        books = await in_thread(found)
+        self._books |= books
+        # Orders may have come meanwhile.
+        self._left = set(books) - {(order.name, order.generation) for order in self._wanted.values()}
+        self._forget_left()
+
+    def _forget_left(self) -> None:
+        for key in [key for key in self._left if not self._books[key].pending]:
+            self._left.discard(key)
+            self._books.pop(key).remove()
 
     def _converge(self) -> None:
         """Start, replace and end what the orders say. No checkpoint: one step."""
@@ -201,6 +224,7 @@ class Replicas:
         if book is None:
             book = self._books[key] = LogBook(order.name, order.generation, self._store.book(*key))
         self._gone.pop(key, None)
+        self._left.discard(key)
         replica = Replica(
             order,
             self._around,

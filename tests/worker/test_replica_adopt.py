@@ -2,23 +2,28 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
-from blacktree.providers.containers import ContainerRequest
+from blacktree.providers.containers import ContainerRequest, LogEntry, LogPosition
 from blacktree.providers.scripted_containers import ScriptedContainers
 from blacktree.worker import replicas as module
 from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
 from blacktree.worker.replica import GENERATION, NUMBER, REPLICA, RUN, Surroundings
+from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_secrets import SecretFiles
 from blacktree.worker.replica_store import ReplicaStore
 from blacktree.worker.replicas import Replicas
 from blacktree.worker.volumes import mount_of
-from tests.parts.replicas import a_run, an_order, named, orders
+from tests.parts.replicas import ReplicaPart, a_run, an_order, named, orders
+from tests.worker.test_daemon import a_worker
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class House:
@@ -69,3 +74,31 @@ async def test_a_damaged_number_makes_a_stray(tmp_path: Path, monkeypatch: pytes
                     await trio.sleep(0.01)
                 assert [each["log_level"] for each in logs if "label is damaged" in each["event"]] == ["warning"]
         nursery.cancel_scope.cancel()
+
+
+async def test_output_of_what_is_not_ordered_any_more_is_sent_and_swept(tmp_path: Path) -> None:
+    part, logs = ReplicaPart(), tmp_path / "state/replicas/logs"
+    store = ReplicaStore(tmp_path / "state")
+    for generation, version in ((1, 1), (2, 1), (1, 2)):
+        book = LogBook(named(version), generation, store.book(named(version), generation))
+        book.begin("gone", 1)
+        book.feed([LogEntry("stdout", NOON, b"line %d\n" % generation, LogPosition("1", 1))])
+        for piece in await book.take(1 << 20):
+            if version == 2:
+                await book.stored(piece.number + 1)  # all of it was sent
+    (logs / "shop.1.x.1").mkdir()
+    part.takes_logs = False
+    async with a_worker(tmp_path, part) as (side, _):
+        await part.until(lambda: len(part.logs) == 2)
+        assert sorted(path.name for path in logs.iterdir()) == ["shop.1.0.1", "shop.1.0.2"]
+        # One of them is ordered again: it goes on with its numbers.
+        await side.apply_replicas(
+            orders(an_order("app:1", a_run(command=["print", "new", "sleep", "9"]), generation=2))
+        )
+        await part.state(named(), "healthy", generation=2)
+        assert part.states.keys() == {named()}
+        part.takes_logs = True
+        await part.until(lambda: (part.text(named(), 1), part.text(named(), 2)) == ("line 1\n", "line 2\nnew\n"))
+        await part.until(lambda: [path.name for path in logs.iterdir()] == ["shop.1.0.2"])
+        await side.apply_replicas(orders())
+        await part.gone()
