@@ -38,19 +38,23 @@ log = structlog.get_logger()
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What is on record for a job whose last status the forge has not taken: the last one it took."""
+    """What is on record for a job whose last status the forge has not taken: the last one it took.
+
+    `begun`: the forge was asked to take a first one, and may have taken it whatever we know of that.
+    """
 
     job_id: str
     sent: str = ""
+    begun: bool = False
 
 
 class _Told:
     """One job and what its forge knows of it."""
 
-    def __init__(self, job: Job, origin: Origin, sent: str = "") -> None:
+    def __init__(self, job: Job, origin: Origin, kept: Kept) -> None:
         self.job = job
         self.origin = origin
-        self.sent = sent
+        self.kept = kept
         self.since = trio.current_time()
         self.failures = 0
 
@@ -105,10 +109,9 @@ class Statuses:
             return
         body = msgspec.json.encode(Kept(job_id=job.id))
         # An earlier life may have told something already.
-        kept = await self._store.revise(KIND, job.id, lambda before: before or body)
-        sent = _kept(kept) if kept else ""
+        kept = _kept(job.id, await self._store.revise(KIND, job.id, lambda before: before or body))
         # It may have moved while that was written.
-        self._enter(await self._store.get(job.id), origin, sent)
+        self._enter(await self._store.get(job.id), origin, kept)
 
     def on_commit(self, commit: Commit) -> None:
         """A job has moved, or was made anew from one that a source had made."""
@@ -157,10 +160,10 @@ class Statuses:
                     log.error("commit status of a job that cannot be read", job=name, reason=str(error))
                     continue
                 if job.origin is not None:
-                    self._enter(job, job.origin, _kept(body))
+                    self._enter(job, job.origin, _kept(name, body))
 
-    def _enter(self, job: Job, origin: Origin, sent: str) -> None:
-        told = self._told[job.id] = _Told(job, origin, sent)
+    def _enter(self, job: Job, origin: Origin, kept: Kept) -> None:
+        told = self._told[job.id] = _Told(job, origin, kept)
         self._lanes.setdefault(_lane_of(origin), {})[job.id] = told
         self._wake(told)
 
@@ -205,7 +208,7 @@ class Statuses:
     def _next(self, lane: Lane) -> tuple[_Told, str] | None:
         """The oldest job here of which something is to be told, and what; an empty text: nothing more."""
         for told in sorted(self._lanes.get(lane, {}).values(), key=lambda each: (each.job.created_at, each.job.id)):
-            if (state := next_state(told.sent, told.job)) is not None:
+            if (state := next_state(told.kept.sent, told.job, begun=told.kept.begun)) is not None:
                 return told, state
         return None
 
@@ -214,8 +217,11 @@ class Statuses:
             await self._store.revise(KIND, told.job.id, lambda before: None)
             self._drop(lane, told)
             return
-        told.sent = state
-        body = msgspec.json.encode(Kept(job_id=told.job.id, sent=state))
+        await self._keep(told, Kept(job_id=told.job.id, sent=state, begun=True))
+
+    async def _keep(self, told: _Told, kept: Kept) -> None:
+        told.kept = kept
+        body = msgspec.json.encode(kept)
         await self._store.revise(KIND, told.job.id, lambda before: body)
 
     async def _give_up(self, lane: Lane, told: _Told, why: str) -> None:
@@ -235,6 +241,9 @@ class Statuses:
 
     async def _tell(self, told: _Told, state: str) -> None:
         call = await self._call(told, state)
+        if not told.kept.begun:
+            # Ended between its taking it and our knowing, the next life must not pass the job over.
+            await self._keep(told, Kept(job_id=told.job.id, begun=True))
         await (await self._opened()).post(call)
 
     async def _opened(self) -> "ForgeClient":
@@ -274,12 +283,12 @@ class Statuses:
             raise Refused(f"no request can be made of it: {error}") from None
 
 
-def _kept(body: bytes) -> str:
-    """What was told already; of a damaged record nothing, so that it is told again."""
+def _kept(job_id: str, body: bytes | None) -> Kept:
+    """What was told already; of a damaged record that it may have been anything, so that it is told again."""
     try:
-        return msgspec.json.decode(body, type=Kept).sent
+        return msgspec.json.decode(body or b"", type=Kept)
     except msgspec.DecodeError:
-        return ""
+        return Kept(job_id=job_id, begun=True)
 
 
 def _lane_of(origin: Origin) -> Lane:

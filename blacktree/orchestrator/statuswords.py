@@ -33,14 +33,17 @@ def context_of(origin: Origin) -> str:
     return f"blacktree/{origin.source}" + ("/pull-request" if origin.pull_request is not None else "")
 
 
-def next_state(sent: str, job: Job) -> str | None:
+def next_state(sent: str, job: Job, *, begun: bool) -> str | None:
     """What the forge is to be told next of this job; None: nothing now; an empty text: nothing any more.
 
     The first word is `pending`, also about a job that has ended meanwhile; only one that made way for a newer commit
-    before anything was said is passed over.
+    before anything was said is passed over. `begun`: something may have been said, though we know of nothing; then it
+    hears the end.
     """
+    if not sent and job.state is _S.CANCELED and job.started_at is None:
+        return _ENDS[job.state][0] if begun else ""
     if not sent:
-        return "" if job.state is _S.CANCELED and job.started_at is None else "pending"
+        return "pending"
     if job.ended:
         return _ENDS[job.state][0]
     if sent == "pending" and job.state in (_S.RUNNING, _S.CANCELING):

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from blacktree.job import Failure, Image, Outcome
-from blacktree.orchestrator.statuswords import Later, Refused, backoff_seconds, judge
+from blacktree.orchestrator.statuswords import Later, Refused, backoff_seconds, judge, next_state
 from blacktree.secret import SecretKind
 from tests.orchestrator.conftest import House, open_house
 from tests.orchestrator.test_hooks import KEY, URL, accepted, all_jobs, delivery, hooked
@@ -148,18 +148,48 @@ async def test_what_was_not_taken_is_told_after_a_restart(tmp_path: Path, api: F
             while not api.asked:
                 await trio.sleep(0.01)
         await house.control.cancel(job.id, reason="no need")
-    # Canceled before the forge had heard of it: it hears nothing. Once it has, it hears the end.
+    # Asked once, the forge may have taken it, whatever it answered: it hears the end.
     api.script.clear()
     async with open_house(tmp_path, keys=[KEY], door=DOOR) as house:
         await accepted(house, delivery("github", push("github", URL, after=commit_id(2))))
-        await until(api, 1)
+        await until_states(api, commit_id(2), "pending")
+        await until_states(api, commit_id(1), "error")
         _, job = await all_jobs(house, 2)
         api.script = [(502, {})] * 1000
         await house.control.cancel(job.id, reason="no need")
     api.script.clear()
     async with open_house(tmp_path, keys=[KEY], door=DOOR):
-        await until(api, 2)
-    assert (api.states(commit_id(1)), api.states(commit_id(2))) == ([], ["pending", "error"])
+        await until_states(api, commit_id(2), "pending", "error")
+    assert api.states(commit_id(1)) == ["error"]
+
+
+async def until_states(api: ForgeApi, commit: str, *states: str) -> None:
+    with trio.fail_after(15):
+        while api.states(commit) != list(states):
+            await trio.sleep(0.01)
+
+
+async def test_ended_between_the_forge_s_taking_it_and_our_knowing(tmp_path: Path, api: ForgeApi) -> None:
+    api.answering.clear()
+    async with telling(tmp_path, api) as house:
+        await accepted(house, delivery("github", push("github", URL)))
+        (job,) = await all_jobs(house, 1)
+        await until_states(api, commit_id(1), "pending")
+        await house.control.cancel(job.id, reason="no need")
+    api.answering.set()
+    async with open_house(tmp_path, keys=[KEY], door=DOOR):
+        await until_states(api, commit_id(1), "pending", "error")
+
+
+async def test_canceled_in_the_queue_it_is_told_only_if_the_forge_was_asked(tmp_path: Path) -> None:
+    async with hooked(tmp_path) as house:
+        await accepted(house, delivery("github", push("github", URL)))
+        (queued,) = await all_jobs(house, 1)
+        await house.control.cancel(queued.id)
+        job = await house.finished(queued.id)
+    assert [next_state("", queued, begun=begun) for begun in (False, True)] == ["pending", "pending"]
+    assert [next_state("", job, begun=begun) for begun in (False, True)] == ["", "canceled"]
+    assert next_state("pending", job, begun=True) == "canceled"
 
 
 async def test_a_retried_job_is_told_after_the_first(tmp_path: Path, api: ForgeApi) -> None:

@@ -212,6 +212,9 @@ class ForgeApi:
         self.script: list[tuple[int, dict[str, str]]] = []
         self.asked = 0
         self.arrived = threading.Event()
+        self.answering = threading.Event()
+        """Cleared: what was taken is not answered yet."""
+        self.answering.set()
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -223,6 +226,7 @@ class ForgeApi:
                 if len(body) < length:
                     return  # the farm was ended in the middle of it
                 status, extra = api.answer(self.path, dict(self.headers.items()), body)
+                api.answering.wait(30)
                 text = b'{"message":"as the test wants"}'
                 self.send_response(status)
                 for name, value in {"content-length": str(len(text)), **extra}.items():
