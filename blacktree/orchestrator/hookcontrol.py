@@ -26,7 +26,7 @@ class SourceControl(Protocol):
         ...
 
     async def remove(self, name: str, *, actor: str = "") -> SourceView:
-        """Answers what it was. Jobs that it made go on. Raises `NotFound`, `Conflict`."""
+        """Answers what it was (of a damaged record: its name). Its jobs go on. Raises `NotFound`, `Conflict`."""
         ...
 
     def get(self, name: str) -> SourceView:

@@ -30,22 +30,24 @@ class Sources:
         self._chronicle = chronicle
         self._configured = dict(configured)
         self._stored: dict[str, Source] = {}
+        self._damaged: set[str] = set()
         self._places = set(places)
 
     async def load(self) -> None:
         """From the record; to be called once, before anything is asked. Raises `BadRequest` for a configured source
         that points at ourselves."""
-        for name, source in self._configured.items():
-            self._check_place(source, f"sources.{name}")
+        for name, configured in self._configured.items():
+            self._check_place(configured, f"sources.{name}")
         after = ""
         while page := await self._documents.documents(KIND, after=after):
             after = page[-1][0]
             for name, body in page:
-                try:
-                    self._stored[name] = msgspec.json.decode(body, type=Source)
-                except msgspec.DecodeError as error:
+                if (source := _read(body)) is not None:
+                    self._stored[name] = source
+                else:
                     # One source less, and the farm starts; what is there can be removed or declared anew.
-                    self._chronicle.note("source_damaged", f"source {name} cannot be read: {error}", subject=name)
+                    self._damaged.add(name)
+                    self._chronicle.note("source_damaged", f"source {name} cannot be read", subject=name)
 
     def door_at(self, port: int) -> None:
         """See `SourceControl.door_at`."""
@@ -62,6 +64,8 @@ class Sources:
             return SourceView(source=source, configured=True)
         if (source := self._stored.get(name)) is not None:
             return SourceView(source=source)
+        if name in self._damaged:
+            raise _unreadable(name)
         guess = nearest(name, [*self._configured, *self._stored])
         advice = f"did you mean `{guess}`?" if guess else "`blacktree source list` shows them"
         raise NotFound(f"there is no source {name[:100]!r}", advice=advice)
@@ -83,13 +87,23 @@ class Sources:
             raise Conflict(f"there are {MAXIMUM_SOURCES} sources already", advice="remove one that is not needed")
         body = msgspec.json.encode(source)
 
+        first: list[Source] = []
+
         def decide(before: bytes | None) -> bytes:
-            if before is not None and source.name in self._stored:
+            # Only what cannot be read may be declared anew.
+            if before is not None and (standing := _read(before)) is not None:
+                first[:] = [standing]
                 raise _taken(source.name)
             return body
 
-        await self._documents.revise(KIND, source.name, decide)
+        try:
+            await self._documents.revise(KIND, source.name, decide)
+        except Conflict:
+            # Another was first; if it was cancelled meanwhile, only the record knows of it.
+            self._stored.setdefault(source.name, first[0])
+            raise
         self._stored[source.name] = source
+        self._damaged.discard(source.name)
         self._chronicle.note(
             "source_added", f"source {source.name} was added by {actor or 'somebody'}", subject=source.name
         )
@@ -105,6 +119,8 @@ class Sources:
         def decide(before: bytes | None) -> bytes:
             if before is None:
                 raise NotFound(f"there is no source {name[:100]!r}")
+            if _read(before) is None:
+                raise _unreadable(name)
             source = source_from({**msgspec.json.decode(before), **changes})
             self._check_place(source)
             edited[:] = [source]
@@ -117,9 +133,12 @@ class Sources:
 
     async def remove(self, name: str, *, actor: str = "") -> SourceView:
         """See `SourceControl.remove`."""
-        view = self._check_own(name)
+        damaged = name in self._damaged and name not in self._configured
+        # Of such a one no more is known than its name.
+        view = SourceView(source=Source(name=name, repository="")) if damaged else self._check_own(name)
         await self._documents.revise(KIND, name, lambda before: None)
         self._stored.pop(name, None)
+        self._damaged.discard(name)
         self._chronicle.note("source_removed", f"source {name} was removed by {actor or 'somebody'}", subject=name)
         return view
 
@@ -168,6 +187,22 @@ def place_of(url: str) -> str:
     except ValueError:
         port = None
     return f"{f'[{host}]' if ':' in host else host}:{port or _PORTS.get(parts.scheme, 0)}"
+
+
+def _read(body: bytes) -> Source | None:
+    """None: it is damaged."""
+    try:
+        return msgspec.json.decode(body, type=Source)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _unreadable(name: str) -> Conflict:
+    return Conflict(
+        f"the record of source {name} is damaged",
+        code="source_damaged",
+        advice=f"remove it with `blacktree source remove {name}`, or add it anew",
+    )
 
 
 def _taken(name: str) -> Conflict:

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -400,6 +400,50 @@ async def test_what_is_done_is_forgotten_in_time(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_damaged_source_can_be_declared_anew(tmp_path: Path) -> None:
+    async with hooked(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "state" / "blacktree.db") as connection:
+        connection.execute("UPDATE document SET body = x'22ff22' WHERE kind = 'source'")
+    connection.close()
+    async with open_house(tmp_path, keys=[KEY]) as house:
+        added = await house.control.sources.add(source_from({"name": "app", "repository": URL, "push": False}))
+        assert house.control.sources.get("app") == added
+
+
+async def test_two_sources_of_one_name_at_once(tmp_path: Path) -> None:
+    async with open_house(tmp_path, keys=[KEY]) as house:
+        won: list[str] = []
+
+        async def add(branch: str) -> None:
+            try:
+                await house.control.sources.add(source_from({"name": "app", "repository": URL, "branches": [branch]}))
+                won.append(branch)
+            except Conflict:
+                pass
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(add, f"b{number}")
+        assert len(won) == 1
+        assert house.control.sources.get("app").source.branches == won
+    async with open_house(tmp_path, keys=[KEY]) as house:
+        assert house.control.sources.get("app").source.branches == won
+
+
+async def test_a_source_whose_adding_was_cancelled_is_there_or_not(tmp_path: Path) -> None:
+    given = source_from({"name": "app", "repository": URL})
+    async with open_house(tmp_path, keys=[KEY]) as house:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(house.control.sources.add, given)
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+        with suppress(Conflict):
+            await house.control.sources.add(given)
+        assert house.control.sources.get("app").source == given
+
+
 async def test_damaged_records_do_not_keep_the_farm_from_starting(tmp_path: Path) -> None:
     async with hooked(tmp_path) as house:
         await accepted(house, delivery("github", push("github", URL)))
@@ -410,7 +454,14 @@ async def test_damaged_records_do_not_keep_the_farm_from_starting(tmp_path: Path
         connection.execute("UPDATE document SET body = x'00' WHERE kind IN ('source', 'delivery')")
     connection.close()
     async with open_house(tmp_path, keys=[KEY]) as house:
-        assert house.control.sources.all() == []
+        sources = house.control.sources
+        assert sources.all() == []
+        with pytest.raises(Conflict) as caught:
+            await sources.edit("app", {"push": True})
+        assert caught.value.code == "source_damaged"
+        assert (await sources.remove("app")).source.name == "app"
+        with pytest.raises(NotFound):
+            await sources.remove("app")
         await house.control.sources.add(source_from({"name": "app", "repository": URL, "webhook_secret": "hook"}))
         await accepted(house, delivery("github", push("github", URL)))
 
