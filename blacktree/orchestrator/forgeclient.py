@@ -9,6 +9,7 @@ from blacktree.orchestrator.forges.base import StatusCall
 from blacktree.orchestrator.statuswords import Later, Refused, judge
 
 ANSWER_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
 MOST_ANSWER_BYTES = 64 * 1024
 
 
@@ -22,8 +23,14 @@ class ForgeClient:
         """Returns once the forge has taken it. Raises `Later` or `Refused`."""
         try:
             with trio.fail_after(2 * ANSWER_SECONDS):
-                async with self._http.stream("POST", call.url, headers=call.headers, json=call.body) as answer:
+                request = self._http.build_request("POST", call.url, headers=call.headers, json=call.body)
+                request.stream = _Whole(request.content)
+                answer = await self._http.send(request, stream=True)
+                try:
                     text = await _beginning(answer)
+                finally:
+                    with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                        await answer.aclose()
         except trio.TooSlowError:
             raise Later("the forge took too long to answer") from None
         except httpx.InvalidURL as error:
@@ -35,6 +42,24 @@ class ForgeClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A request's body in one piece.
+
+    httpx's own is an async generator, which a cancelled sending leaves to the garbage collector, half-way through.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+
+    def __aiter__(self) -> "_Whole":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 async def _beginning(answer: httpx.Response) -> str:
