@@ -100,24 +100,9 @@ class Hooks:
 
     async def _proven(self, adapter: ForgeAdapter, delivery: Delivery) -> list[Source]:
         """The sources whose secret has signed this. Raises `NotAllowed`; nothing of the body is looked at before."""
-        by_value: dict[bytes, list[Source]] = {}
-        for source in self._sources.of(delivery.forge, delivery.source):
-            assert source.webhook_secret is not None
-            try:
-                value = await self._vault.value(
-                    source.webhook_secret, kind=SecretKind.WEBHOOK, source=source.name, repository=source.repository
-                )
-            except BlacktreeError as error:
-                log.warning("webhook secret not usable", source=source.name, reason=str(error))
-                continue
-            if value:
-                by_value.setdefault(value, []).append(source)
-        if len(by_value) > MOST_SECRETS:
-            raise NotAllowed(
-                f"this farm has more than {MOST_SECRETS} webhook secrets",
-                code="source_required",
-                advice=f"put the source's name at the end of the webhook's address: …/webhooks/{delivery.forge}/NAME",
-            )
+        # First, and at no cost: whoever signs nothing makes us open no secret.
+        adapter.check_signed(delivery.headers)
+        by_value = await self._secrets(delivery)
         moment = self._clock()
         proven: list[Source] = []
         # An unknown source and a wrong signature look the same, and take as long.
@@ -127,6 +112,34 @@ class Hooks:
         if not proven:
             raise wrong()
         return proven
+
+    async def _secrets(self, delivery: Delivery) -> dict[bytes, list[Source]]:
+        """The secrets of those who may be meant, each opened once. Raises `NotAllowed` if they are too many."""
+        opened: dict[str, bytes | None] = {}
+        by_value: dict[bytes, list[Source]] = {}
+        for source in self._sources.of(delivery.forge, delivery.source):
+            name = source.webhook_secret
+            assert name is not None
+            kind, repository = SecretKind.WEBHOOK, source.repository
+            try:
+                if not await self._vault.permits(name, kind=kind, source=source.name, repository=repository):
+                    continue
+                if name not in opened:
+                    opened[name] = None
+                    opened[name] = await self._vault.value(name, kind=kind, source=source.name, repository=repository)
+            except BlacktreeError as error:
+                log.warning("webhook secret not usable", source=source.name, reason=str(error))
+                continue
+            value = opened[name]
+            if value:
+                by_value.setdefault(value, []).append(source)
+            if len(by_value) > MOST_SECRETS:
+                raise NotAllowed(
+                    f"this farm has more than {MOST_SECRETS} webhook secrets",
+                    code="source_required",
+                    advice=f"put the source's name at the end of the address: …/webhooks/{delivery.forge}/NAME",
+                )
+        return by_value
 
     async def _read(self, adapter: ForgeAdapter, delivery: Delivery) -> Event:
         kind = delivery.headers.get("content-type", "")

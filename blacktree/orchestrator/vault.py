@@ -102,6 +102,14 @@ class Vault:
         """Whether there is one by this name, for whomever."""
         return path_of(kind, checked_name(kind, name)) in self._sealed
 
+    async def permits(self, name: str, *, kind: SecretKind, source: str | None, repository: str | None) -> bool:
+        """See `Vaulted.permits`."""
+        await self._be_sure()
+        path = path_of(kind, checked_name(kind, name))
+        found = self._sealed.get(path)
+        # Of a damaged one nothing is known: `value` says so.
+        return path in self._damaged or (found is not None and found.scope.permits(source, repository))
+
     def names(self, kind: SecretKind) -> list[str]:
         """The names of this kind, sorted."""
         return sorted(each.name for each in self._sealed.values() if each.kind is kind)

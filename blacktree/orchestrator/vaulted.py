@@ -13,3 +13,7 @@ class Vaulted(Protocol):
     ) -> bytes | None:
         """The value, or None if there is none that this source may use."""
         ...
+
+    async def permits(self, name: str, *, kind: SecretKind, source: str | None, repository: str | None) -> bool:
+        """Whether there may be one that this source may use; opens nothing. Raises `StorageFailed`."""
+        ...

@@ -16,6 +16,7 @@ from blacktree.job import Job
 from blacktree.orchestrator.deliveries import Deliveries
 from blacktree.orchestrator.forges.base import Pushed
 from blacktree.orchestrator.hookcontrol import Delivery, Receipt
+from blacktree.orchestrator.vault import Vault
 from blacktree.secret import SecretKind
 from blacktree.source import source_from
 from blacktree.storage.memory import MemoryStore
@@ -202,6 +203,37 @@ async def test_a_secret_opens_its_own_sources_only(tmp_path: Path) -> None:
         assert receipt.sources == ["theirs"]
         with pytest.raises(NotAllowed):
             await house.control.hooks.receive(delivery("github", push("github", URL), source="theirs"))
+
+
+async def test_a_secret_is_opened_once_and_only_for_what_is_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    open_one = Vault._opened
+
+    def counted(vault: Vault, sealed: Any) -> bytes:
+        opened.append(sealed.name)
+        return open_one(vault, sealed)
+
+    async with hooked(tmp_path, *({"name": f"s{number}", "push": False} for number in range(5))) as house:
+        monkeypatch.setattr(Vault, "_opened", counted)
+        good = delivery("github", push("github", URL))
+        for name in (None, "s1", "nope"):
+            with pytest.raises(NotAllowed) as caught:
+                await house.control.hooks.receive(
+                    Delivery(forge="github", source=name, headers={"content-type": "application/json"}, body=good.body)
+                )
+            assert caught.value.code == "signature_missing"
+        assert opened == []
+        receipt = await accepted(house, good)
+        assert receipt.sources == [f"s{number}" for number in range(5)]
+        assert opened == ["hook"]
+
+
+async def test_a_scope_holds_for_each_source_of_a_secret(tmp_path: Path) -> None:
+    async with hooked(tmp_path, {"name": "a"}, {"name": "b"}, {"name": "c"}) as house:
+        await house.control.secrets.put("hook", SECRET, kind=SecretKind.WEBHOOK, sources=["b", "c"])
+        assert (await accepted(house, delivery("github", push("github", URL)))).sources == ["b", "c"]
 
 
 async def test_a_newer_commit_supersedes(tmp_path: Path) -> None:

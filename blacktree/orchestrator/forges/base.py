@@ -81,8 +81,12 @@ class ForgeAdapter(Protocol):
         """What kind of event the forge says it is."""
         ...
 
+    def check_signed(self, headers: Headers) -> None:
+        """Looks at the headers' names only. Raises `NotAllowed` if the delivery bears no signature."""
+        ...
+
     def signed(self, headers: Headers, body: bytes, secret: bytes, now: float) -> bool:
-        """Whether this secret made the delivery's signature; in constant time. Raises `NotAllowed` if it bears none."""
+        """Whether this secret made the delivery's signature; in constant time. To be called after `check_signed`."""
         ...
 
     def parse(self, event: str, body: bytes) -> Event:

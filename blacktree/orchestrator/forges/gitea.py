@@ -64,13 +64,15 @@ class Gitea:
         """See `ForgeAdapter.event_name`."""
         return headers.get("x-forgejo-event") or headers.get("x-gitea-event", "")
 
+    def check_signed(self, headers: Headers) -> None:
+        """See `ForgeAdapter.check_signed`."""
+        signatures.need(headers, "X-Gitea-Signature", "X-Forgejo-Signature", "X-Hub-Signature-256")
+
     def signed(self, headers: Headers, body: bytes, secret: bytes, now: float) -> bool:
         """See `ForgeAdapter.signed`."""
         if given := headers.get("x-forgejo-signature") or headers.get("x-gitea-signature"):
             return signatures.hex_hmac_matches(given, body, secret)
-        if given := headers.get("x-hub-signature-256"):
-            return signatures.hex_hmac_matches(given, body, secret, "sha256=")
-        raise signatures.missing("X-Gitea-Signature (or X-Forgejo-Signature)")
+        return signatures.hex_hmac_matches(headers.get("x-hub-signature-256", ""), body, secret, "sha256=")
 
     def parse(self, event: str, body: bytes) -> Event:
         """See `ForgeAdapter.parse`. The test delivery of these forges is a push of the default branch's head."""

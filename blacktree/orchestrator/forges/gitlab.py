@@ -84,14 +84,17 @@ class GitLab:
         """See `ForgeAdapter.event_name`."""
         return headers.get("x-gitlab-event", "")
 
+    def check_signed(self, headers: Headers) -> None:
+        """See `ForgeAdapter.check_signed`."""
+        signatures.need(headers, "X-Gitlab-Token", "webhook-signature")
+
     def signed(self, headers: Headers, body: bytes, secret: bytes, now: float) -> bool:
         """See `ForgeAdapter.signed`. A signature goes before the plain token: that one may be there beside it."""
         if given := headers.get("webhook-signature"):
             identity, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
             return signatures.standard_matches(identity, timestamp, given, body, secret, now)
-        if given := headers.get("x-gitlab-token"):
-            return signatures.token_matches(given, secret)
-        raise signatures.missing("X-Gitlab-Token (or webhook-signature)")
+        given = headers.get("x-gitlab-token", "")
+        return signatures.token_matches(given, secret) and bool(given)
 
     def parse(self, event: str, body: bytes) -> Event:
         """See `ForgeAdapter.parse`."""

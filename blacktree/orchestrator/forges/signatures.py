@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Mapping
 
 from blacktree.errors import NotAllowed
 
@@ -48,10 +49,12 @@ def _standard_key(secret: bytes) -> bytes:
         return secret
 
 
-def missing(header: str) -> NotAllowed:
-    """A delivery without a signature."""
-    return NotAllowed(
-        f"the delivery has no signature: header {header} is missing",
+def need(headers: Mapping[str, str], *names: str) -> None:
+    """Raises `NotAllowed` for a delivery that bears none of these signatures; `headers` by lower-case name."""
+    if any(headers.get(name.lower()) for name in names):
+        return
+    raise NotAllowed(
+        f"the delivery has no signature: header {' or '.join(names)} is missing",
         code="signature_missing",
         advice="give the webhook a secret in the forge's settings, the same as the source's",
     )
