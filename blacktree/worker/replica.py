@@ -15,70 +15,29 @@ from blacktree.clock import now
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError, EngineLost, NotFound, StepFailed
 from blacktree.providers.base import Login
-from blacktree.providers.containers import Container, ContainerRequest, Containers, Mount, registry_host
+from blacktree.providers.containers import Container, ContainerRequest, Mount, registry_host
 from blacktree.rpc.replica import Phase, ReplicaName, ReplicaOrder, ReplicaState
-from blacktree.runspec import RunSpec, Volume
+from blacktree.runspec import RunSpec
 from blacktree.worker import replica_machine as machine
 from blacktree.worker.clip import clip, clip_lines
-from blacktree.worker.front import Traffic
-from blacktree.worker.probe import Unasked, check_ports, probe
+from blacktree.worker.probe import check_ports
+from blacktree.worker.replica_labels import FARM, GENERATION, NUMBER, REPLICA, RUN, number_of
 from blacktree.worker.replica_logs import LogBook
-from blacktree.worker.replica_machine import RUNNING_SECONDS, Ended, Progress
-from blacktree.worker.replica_secrets import SecretFiles
+from blacktree.worker.replica_machine import Ended, Progress
+from blacktree.worker.replica_output import Output
+from blacktree.worker.replica_watch import Watch
+from blacktree.worker.surroundings import Surroundings
 
 log = structlog.get_logger()
 
-REPLICA = "dev.blacktree.replica"
-GENERATION = "dev.blacktree.replica.generation"
-RUN = "dev.blacktree.replica.run"
-NUMBER = "dev.blacktree.replica.number"
-FARM = "dev.blacktree.farm"
-
-START_PROBE_SECONDS = 0.25
 ENGINE_AGAIN_SECONDS = 0.5
 # A pull that takes longer than this is stuck.
 PULL_SECONDS = 1800.0
-# For the last lines of a container that has ended, when nobody takes what came before them.
-LAST_WORDS_SECONDS = 3.0
 REMOVE_SECONDS = 30.0
 # What a state may say, so that those of many replicas fit in one message.
 REASON_BYTES = 2000
 LAST_BYTES = 8192
 CREATE_SECONDS = 10.0
-
-
-def name_of(container: Container) -> tuple[ReplicaName, int] | None:
-    """Which replica and generation a container is; None if its labels do not say."""
-    try:
-        deployment, version, index = container.labels[REPLICA].split("/")
-        name = ReplicaName(deployment=deployment, version=int(version), index=int(index))
-        return name, int(container.labels[GENERATION])
-    except (KeyError, ValueError):
-        return None
-
-
-def number_of(container: Container) -> int | None:
-    """Which container of its generation it is, from 1; None if its label does not say."""
-    number = container.labels.get(NUMBER, "1")
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 and int(number) else None
-
-
-class _Following:
-    """A task that reads a container's output."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.scope = trio.CancelScope()
-
-
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all replicas of a worker share."""
-
-    containers: Containers
-    traffic: Traffic
-    secrets: SecretFiles
-    mount: Callable[[Volume], Mount]
-    farm: Callable[[], str]
 
 
 class Replica:
@@ -114,7 +73,7 @@ class Replica:
         self._last: Ended | None = None
         self._life = trio.CancelScope()
         self._ending: tuple[str, str] | None = None
-        self._followed: dict[str, _Following] = {}
+        self._output = Output(order.name, around.containers, book, self._ready, self._is_over, changed)
         self._hurry = False
         if adopted is not None:
             self._number = number_of(adopted) or 1
@@ -252,14 +211,33 @@ class Replica:
             return Ended(code=getattr(error, "code", "") or "start_failed", reason=str(error))
         self._container = container
         self._move(machine.started(self._progress, trio.current_time()))
-        followed = self._followed[container.id] = _Following()
-        followers.start_soon(self._follow, container.id, self._number, followed)
+        self._output.follow(followers, container.id, self._number)
         try:
-            return await self._watch(container)
+            watch = Watch(self.name, self.order.run, self._containers, self._checked, self._was_healthy)
+            end = await watch.run(container)
+            await self._output.heard_out(container.id)
+            return end
         finally:
             if self._ending is None:
                 self._container = None
                 self._old.append(container.id)
+
+    def _checked(self, ok: bool, why: str) -> Ended | None:
+        """A check was made: see `replica_machine.checked`."""
+        at, health = trio.current_time(), self.order.run.health
+        progress, end = machine.checked(self._progress, at, health, ok=ok, why=why)
+        self._move(progress)
+        return end
+
+    def _was_healthy(self) -> bool:
+        return self._progress.was_healthy
+
+    async def _ready(self) -> None:
+        if self.order.run.secrets:
+            await self._fresh.wait()  # what must not show is not known before
+
+    def _is_over(self, container: str) -> bool:
+        return self._container is None or self._container.id != container or self._ending is not None
 
     async def _make(self) -> Container:
         """Everything up to a started container. What it replaces is removed once it is there."""
@@ -345,155 +323,6 @@ class Replica:
             pids=run.pids,
         )
 
-    async def _watch(self, container: Container) -> Ended:
-        """Return why it ended, or has to: then it is ended."""
-        found: list[Ended] = []
-        async with trio.open_nursery() as nursery:
-
-            async def wait() -> None:
-                found.append(await self._wait(container))
-                nursery.cancel_scope.cancel()
-
-            async def check() -> None:
-                found.append(await self._check(container))
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(wait)
-            nursery.start_soon(check)
-        end = found[0]
-        if end.code == "unhealthy":
-            end = await self._put_down(container, end)
-        await self._heard_out(container.id)
-        return end
-
-    async def _put_down(self, container: Container, end: Ended) -> Ended:
-        """It fails its checks: end it. If it has ended by itself meanwhile, that is the better reason."""
-        try:
-            ended = await self._containers.inspect(container.id)
-            if ended is not None and ended.state == "ended":
-                return machine.exit_end(ended.exit_code, ended.oom_killed, ended.error, self.order.run.memory_bytes)
-            await self._containers.stop(container.id, self.order.run.strategy.stop_seconds)
-            ended = await self._containers.inspect(container.id)
-        except BlacktreeError as error:
-            log.warning("an unhealthy replica was not stopped", name=repr(self.name), reason=str(error))
-            return end
-        if ended is None:
-            return end
-        return msgspec.structs.replace(end, exit_code=ended.exit_code, oom_killed=ended.oom_killed)
-
-    async def _heard_out(self, container: str) -> None:
-        """It has ended: wait for its last lines, but not for ever. Nothing of it is read afterwards."""
-        following = self._followed.pop(container, None)
-        if following is None:
-            return
-        with trio.move_on_after(LAST_WORDS_SECONDS + 1):
-            await following.done.wait()
-        if not following.done.is_set():
-            following.scope.cancel()
-            self.book.finish()
-            self.book.notice("output_dropped", "the end of the output could not be read in time")
-            await following.done.wait()
-
-    async def _wait(self, container: Container) -> Ended:
-        lost = False
-        while True:
-            try:
-                ended = await self._containers.wait(container.id)
-            except EngineLost:
-                lost = not await self._runs_on(container)
-                continue
-            except NotFound:
-                return Ended(code="removed", reason="somebody removed its container")
-            except BlacktreeError as error:
-                log.warning("a replica cannot be watched", name=repr(self.name), reason=str(error))
-                await trio.sleep(ENGINE_AGAIN_SECONDS)
-                continue
-            end = machine.exit_end(ended.exit_code, ended.oom_killed, ended.error, self.order.run.memory_bytes)
-            if lost:
-                reason = f"the engine was restarted ({end.reason})"
-                return msgspec.structs.replace(end, code="engine_lost", reason=reason, free=True)
-            return end
-
-    async def _runs_on(self, container: Container) -> bool:
-        """The engine was away: wait until it answers, and say whether the container has lived through that."""
-        while True:
-            await trio.sleep(ENGINE_AGAIN_SECONDS)
-            try:
-                found = await self._containers.inspect(container.id)
-            except BlacktreeError:
-                continue
-            return found is not None and found.state == "running"
-
-    async def _check(self, container: Container) -> Ended:
-        health = self.order.run.health
-        if health.http is None and health.tcp is None and health.command is None:
-            await trio.sleep(RUNNING_SECONDS)
-            self._move(machine.checked(self._progress, trio.current_time(), health, ok=True)[0])
-            await trio.sleep_forever()
-        while True:
-            try:
-                why = await probe(health, container, self._containers)
-            except Unasked:
-                why = None
-            if why is not None:
-                progress, end = machine.checked(self._progress, trio.current_time(), health, ok=not why, why=why)
-                self._move(progress)
-                if end is not None:
-                    return end
-            healthy = self._progress.was_healthy
-            await trio.sleep(health.interval_seconds if healthy else min(health.interval_seconds, START_PROBE_SECONDS))
-
-    async def _follow(self, container: str, number: int, following: "_Following") -> None:
-        """Its output into the book, as fast as that is taken."""
-        try:
-            with following.scope:
-                await self._follow_on(container, number)
-        finally:
-            following.done.set()
-            self._changed()
-
-    async def _follow_on(self, container: str, number: int) -> None:
-        if self.order.run.secrets:
-            await self._fresh.wait()  # what must not show is not known before
-        self.book.begin(container, number)
-        try:
-            while True:
-                if self.book.full:
-                    with trio.move_on_after(LAST_WORDS_SECONDS if self._is_over(container) else float("inf")):
-                        await self.book.room()
-                try:
-                    if await self._read(container):
-                        break
-                except EngineLost:
-                    await trio.sleep(ENGINE_AGAIN_SECONDS)
-        except NotFound:
-            pass
-        except Exception as error:
-            log.warning("a replica's output is not read any more", name=repr(self.name), reason=str(error))
-            self.book.notice("output_dropped", f"the output cannot be read any more: {error}")
-        self.book.finish()
-
-    def _is_over(self, container: str) -> bool:
-        return self._container is None or self._container.id != container or self._ending is not None
-
-    async def _read(self, container: str) -> bool:
-        """Read until there is no more (True) or no more room."""
-        place = self.book.place
-        async with self._containers.logs(container, place.position if place else None) as reader:
-            first = True
-            while entries := await reader.next():
-                if first and reader.missed:
-                    self.book.missed()
-                first = False
-                if not self.book.full:
-                    self.book.feed(entries)
-                elif self._is_over(container):
-                    self.book.drop(entries)
-                else:
-                    return False
-                self._changed()
-        return True
-
     async def _end(self) -> None:
         """Out of the fronts, connections drained, container stopped, everything removed."""
         code, reason = self._ending or ("", "")
@@ -513,7 +342,7 @@ class Replica:
                             ended.exit_code, ended.oom_killed, ended.error, self.order.run.memory_bytes
                         )
                         self._last = end
-                    await self._heard_out(container.id)
+                    await self._output.heard_out(container.id)
                 for name in names:
                     await self._remove(name)
                 # What was being made when we were told may be there, too.

@@ -18,10 +18,12 @@ from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
 from blacktree.worker.fronts import Candidate, Fronts, Key
 from blacktree.worker.lease import boottime
-from blacktree.worker.replica import RUN, Replica, Surroundings, name_of, number_of
+from blacktree.worker.replica import Replica
+from blacktree.worker.replica_labels import RUN, name_of, number_of
 from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_machine import cut_off_at
 from blacktree.worker.replica_store import ReplicaStore
+from blacktree.worker.surroundings import Surroundings
 
 log = structlog.get_logger()
 

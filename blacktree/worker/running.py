@@ -12,11 +12,11 @@ from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
 from blacktree.worker.identity import Identity
 from blacktree.worker.lease import Lease
-from blacktree.worker.replica import Surroundings
 from blacktree.worker.replica_report import ReplicaReporter
 from blacktree.worker.replica_secrets import SecretFiles
 from blacktree.worker.replica_store import ReplicaStore
 from blacktree.worker.replicas import Replicas
+from blacktree.worker.surroundings import Surroundings
 from blacktree.worker.volumes import engine_socket, mount_of
 
 

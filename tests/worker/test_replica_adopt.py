@@ -14,11 +14,12 @@ from blacktree.providers.scripted_containers import ScriptedContainers
 from blacktree.worker import replicas as module
 from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
-from blacktree.worker.replica import GENERATION, NUMBER, REPLICA, RUN, Surroundings
+from blacktree.worker.replica_labels import GENERATION, NUMBER, REPLICA, RUN
 from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_secrets import SecretFiles
 from blacktree.worker.replica_store import ReplicaStore
 from blacktree.worker.replicas import Replicas
+from blacktree.worker.surroundings import Surroundings
 from blacktree.worker.volumes import mount_of
 from tests.parts.replicas import ReplicaPart, a_run, an_order, named, orders
 from tests.worker.test_daemon import a_worker
