@@ -87,6 +87,9 @@ class Replica:
             )
             self.book.last_lines.extend(failed.last_lines)
         self.update(order, fresh=fresh)
+        if fresh and adopted is None:
+            # What is new and lacks one says so.
+            self._fresh.set()
 
     @property
     def name(self) -> ReplicaName:
@@ -117,7 +120,9 @@ class Replica:
             # The orchestrator could not read its store just now: what we know still holds.
             order = msgspec.structs.replace(order, secrets=self.order.secrets)
         self.order = order
-        if fresh and not self._fresh.is_set():
+        # Without all of them it goes on waiting: neither is it started, nor is its output shown unmasked.
+        whole = set(order.run.secrets) <= set(order.secrets)
+        if fresh and whole and not self._fresh.is_set():
             self._fresh.set()
             if order.secrets:
                 self.book.mask(order.secrets.values())

@@ -76,8 +76,13 @@ async def test_a_worker_that_comes_back_adopts_what_runs(tmp_path: Path, base: s
             await _until_answers(port, "one")
             await part.until(lambda: len(part.registrations) > registered)
             async with connect_worker(part.registrations[-1].address, join_token=TOKEN) as side:
-                await side.apply_replicas(wanted)
+                # As from an orchestrator that cannot read its secrets: it runs on, and what it prints waits for them.
+                text = part.text(named())
+                await side.apply_replicas(orders(an_order(base, run)))
                 await part.until(lambda: part.replica_reports[-1].incarnation == part.registrations[-1].incarnation)
+                await part.serving(named())
+                assert part.text(named()) == text
+                await side.apply_replicas(orders(*wanted.orders))
                 assert await containers_of(owner_of(tmp_path / "state")) == before
                 state = await part.serving(named())
                 assert (state.container, state.restarts) == (before[0], 0)
