@@ -17,14 +17,11 @@ import msgspec
 from blacktree.deployment import ENDED, Deployment, Happening, Placement, VersionState, move, short
 from blacktree.event import Notice, StateChanged
 from blacktree.orchestrator.placement import Facts, Land, choose, portable
+from blacktree.orchestrator.prognosis import broke, hopeless, late, why
 from blacktree.rpc.replica import ReplicaName, ReplicaState
 
 S = VersionState
 
-MOST_STARTS = 3
-"""A container that has ended so often before it was ever healthy will not come up."""
-PATIENCE_SECONDS = 1800.0
-"""How long pulling an image may take, beyond the time that a start may take."""
 GIVE_UP_SECONDS = 60.0
 """After so long without a word from its worker a replica that is no longer wanted counts as gone: should the worker
 come back, its list does not name it."""
@@ -141,11 +138,7 @@ class _Machine:
     def _broke(self, place: Placement) -> ReplicaState | None:
         """How a replica that was healthy no longer is, if it is so by its own fault."""
         state = self._seen(place)
-        if state is None or place.healthy_at is None:
-            return None
-        if state.state in ("unhealthy", "backing_off", "failed") or state.restarts > place.restarts:
-            return state
-        return None
+        return state if state is not None and broke(place, state) else None
 
     def _all_healthy(self, number: int) -> bool:
         version = self._versions[number]
@@ -181,7 +174,7 @@ class _Machine:
 
     def _fail_for(self, number: int, state: ReplicaState) -> None:
         version = self._versions[number]
-        code, text = _why(state)
+        code, text = why(state)
         which = f"replica {state.name.index}: " if version.run.replicas > 1 else ""
         self._fail(number, code, which + text, state.last_lines)
 
@@ -308,13 +301,9 @@ class _Machine:
         run = self._versions[number].run
         if state is None:
             return
-        late = self._now - place.placed_at > timedelta(seconds=PATIENCE_SECONDS + run.health.start_seconds)
-        given_up = state.state in ("failed", "unhealthy") or state.oom_killed
-        ends = state.restarts + (state.state == "backing_off")
-        crashing = state.state != "healthy" and ends >= MOST_STARTS
-        if given_up or crashing or self._broke(place) is not None:
+        if hopeless(state) or self._broke(place) is not None:
             self._fail_for(number, state)
-        elif late and state.state != "healthy":
+        elif late(place, state, run, self._now):
             self._fail(
                 number, "too_slow", f"it was not healthy in time: {state.reason or state.state}", state.last_lines
             )
@@ -364,14 +353,3 @@ class _Machine:
             if place.index == index:
                 self._put(place, generation=generation, placed_at=self._now, healthy_at=None, restarts=0)
                 self._note(number, "restart", f"replica {index} is started anew")
-
-
-def _why(state: ReplicaState) -> tuple[str, str]:
-    """A code and a sentence for a replica that broke."""
-    if state.oom_killed:
-        return "oom_killed", state.reason or "out of memory: raise `memory_bytes`, or let it use less"
-    if state.reason:
-        return state.code or state.state, state.reason
-    if state.exit_code is not None:
-        return state.code or "exited", f"it ended with exit code {state.exit_code}"
-    return state.code or state.state, f"it is {state.state.replace('_', ' ')}"
