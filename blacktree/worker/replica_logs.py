@@ -6,8 +6,6 @@ restart of the worker the same pieces are sent again, and reading goes on from t
 engine threw away meanwhile, or what a container had left to say when nobody took it, is told by a notice.
 """
 
-import re
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,8 +20,9 @@ from blacktree.concurrency.threads import in_thread
 from blacktree.event import Lines, Notice, Record
 from blacktree.providers.containers import LogEntry, LogPosition
 from blacktree.rpc.replica import ReplicaLog, ReplicaName
-from blacktree.services.core.lines import LineSplitter
 from blacktree.services.core.masking import Masker
+from blacktree.worker.replica_pieces import Mark, Piece, PieceFiles, Place
+from blacktree.worker.replica_pipe import Pipe
 
 log = structlog.get_logger()
 
@@ -37,45 +36,18 @@ UNFINISHED_SECONDS = 2.0
 _RECORD_BYTES = 64  # beside its text
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where to go on reading: which container, which number its output bears, and the place in its log."""
-
-    container: str
-    attempt: int
-    position: LogPosition | None = None
-
-
-class _Piece(msgspec.Struct, frozen=True):
-    """`whole`: the pieces up to this one are complete, and reading goes on at `place`."""
-
-    log: ReplicaLog
-    place: Place | None
-    whole: bool
-
-
-class _Mark(msgspec.Struct, frozen=True):
-    next_number: int
-    place: Place | None
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_piece = msgspec.msgpack.Decoder(_Piece).decode
-_decode_mark = msgspec.msgpack.Decoder(_Mark).decode
-_FILE = re.compile(r"(\d+)\.piece\Z")
-
-
 class LogBook:
     """All output of one generation of one replica; `directory` is its own. Making one blocks a little."""
 
     def __init__(self, name: ReplicaName, generation: int, directory: Path) -> None:
         self._name = name
         self._generation = generation
-        self._directory = directory
+        self._files = PieceFiles(directory)
         self._masker = Masker([])
-        self._pipes: dict[str, _Pipe] = {}
+        self._pipes: dict[str, Pipe] = {}
         self._waiting: deque[Record] = deque()
         self._held_bytes = 0
-        self._sent: deque[_Piece] = deque()
+        self._sent: deque[Piece] = deque()
         self._next = 1
         self._read: Place | None = None
         self._clean: Place | None = None
@@ -83,34 +55,10 @@ class LogBook:
         self._taken = trio.Event()
         self._dropped = (0, 0)
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        self._recall()
-
-    def _recall(self) -> None:
-        """What the process before this one had sent and not heard of."""
-        try:
-            mark = _decode_mark((self._directory / "mark").read_bytes())
-            self._next, self._clean = mark.next_number, mark.place
-        except (OSError, msgspec.DecodeError):
-            pass
-        try:
-            files = [(int(found[1]), path) for path in self._directory.iterdir() if (found := _FILE.match(path.name))]
-        except OSError:
-            files = []
-        found_ones: list[_Piece] = []
-        for number, path in sorted(files):
-            try:
-                piece = _decode_piece(path.read_bytes())
-            except (OSError, msgspec.DecodeError):
-                break
-            if number == self._next + len(found_ones):
-                found_ones.append(piece)
-            if found_ones and piece.whole:
-                # What follows the last whole one was being written when the process ended, and was never sent.
-                self._sent.extend(found_ones)
-                self._next, self._clean = number + 1, piece.place
-                found_ones = []
-        self._held_bytes = sum(size_of(each.log.records) for each in self._sent)
-        self._read = self._clean
+        mark, kept = self._files.recall()
+        self._sent.extend(kept)
+        self._held_bytes = sum(size_of(each.log.records) for each in kept)
+        self._next, self._read, self._clean = mark.next_number, mark.place, mark.place
 
     @property
     def place(self) -> Place | None:
@@ -191,7 +139,7 @@ class LogBook:
     def _put(self, entry: LogEntry, data: bytes) -> None:
         pipe = self._pipes.get(entry.stream)
         if pipe is None:
-            pipe = self._pipes[entry.stream] = _Pipe(self._masker)
+            pipe = self._pipes[entry.stream] = Pipe(self._masker)
         for text, goes_on in pipe.feed(data):
             self._line(entry, text, goes_on)
 
@@ -220,7 +168,7 @@ class LogBook:
         """The next pieces to send, on disk by then: first those that were sent before. At most about `most_bytes`."""
         if not self._sent and (made := self._cut()):
             self._sent.extend(made)
-            await self._on_disk(partial(self._write, made))
+            await self._on_disk(partial(self._files.write, made))
         size, pieces = 0, []
         for piece in self._sent:
             if size >= most_bytes:
@@ -229,7 +177,7 @@ class LogBook:
             size += size_of(piece.log.records)
         return pieces
 
-    def _cut(self) -> list[_Piece]:
+    def _cut(self) -> list[Piece]:
         """All that waits becomes pieces: the last one bears the place in the engine's log behind them all."""
         if not self._waiting:
             return []
@@ -240,7 +188,7 @@ class LogBook:
                 return []
             self._flush()
             self._settle()
-        made: list[_Piece] = []
+        made: list[Piece] = []
         while self._waiting:
             records: list[Record] = []
             size = 0
@@ -248,7 +196,7 @@ class LogBook:
                 records.append(self._waiting.popleft())
                 size += size_of(records[-1:])
             piece = ReplicaLog(name=self._name, generation=self._generation, number=self._next, records=records)
-            made.append(_Piece(piece, self._clean if not self._waiting else None, not self._waiting))
+            made.append(Piece(piece, self._clean if not self._waiting else None, not self._waiting))
             self._next += 1
         return made
 
@@ -263,28 +211,17 @@ class LogBook:
             ]
             self._sent = deque(new)
             self._next = next_number + len(new)
-            await self._on_disk(partial(self._forget, old, _Mark(next_number, None)))
-            await self._on_disk(partial(self._write, new))
+            await self._on_disk(partial(self._files.forget, old, Mark(next_number, None)))
+            await self._on_disk(partial(self._files.write, new))
             return
-        gone: list[_Piece] = []
+        gone: list[Piece] = []
         while self._sent and self._sent[0].log.number < next_number:
             gone.append(self._sent.popleft())
         if gone:
             self._held_bytes -= sum(size_of(each.log.records) for each in gone)
             self._taken.set()
             self._taken = trio.Event()
-            await self._on_disk(partial(self._forget, gone, _Mark(gone[-1].log.number + 1, gone[-1].place)))
-
-    def _write(self, pieces: list[_Piece]) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for piece in pieces:
-            _write(self._directory / f"{piece.log.number}.piece", _encode(piece))
-
-    def _forget(self, pieces: list[_Piece], mark: _Mark) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._directory / "mark", _encode(mark))
-        for piece in pieces:
-            (self._directory / f"{piece.log.number}.piece").unlink(missing_ok=True)
+            await self._on_disk(partial(self._files.forget, gone, Mark(gone[-1].log.number + 1, gone[-1].place)))
 
     async def _on_disk(self, change: Callable[[], None]) -> None:
         try:
@@ -295,33 +232,9 @@ class LogBook:
 
     def remove(self) -> None:
         """Nothing more of it is wanted."""
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-
-class _Pipe:
-    """One stream: masked, then split."""
-
-    def __init__(self, masker: Masker) -> None:
-        self._mask = masker.stream()
-        self._lines = LineSplitter()
-
-    @property
-    def pending(self) -> bool:
-        return self._mask.pending or self._lines.pending
-
-    def feed(self, data: bytes) -> list[tuple[str, bool]]:
-        return self._lines.feed(self._mask.feed(data))
-
-    def finish(self) -> list[tuple[str, bool]]:
-        return self._lines.feed(self._mask.finish()) + self._lines.finish()
+        self._files.remove()
 
 
 def size_of(records: Iterable[Record]) -> int:
     """About how many bytes these are in a message."""
     return sum(len(record.text.encode()) + _RECORD_BYTES for record in records if isinstance(record, Lines | Notice))
-
-
-def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(content)
-    fresh.replace(path)
