@@ -13,7 +13,8 @@ from blacktree.job import Job, JobState
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.control import JobView, Readiness, Slice
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentView, ReplicaView
-from blacktree.orchestrator.deployments import Decide, Deployments
+from blacktree.orchestrator.deploymentrecord import Decide
+from blacktree.orchestrator.deployments import Deployments
 from blacktree.orchestrator.journal import Journal, Reader, stored
 from blacktree.orchestrator.placement import Facts, candidates, clash, survey, why_nowhere
 from blacktree.orchestrator.runsecrets import RunSecrets
@@ -69,7 +70,7 @@ class DeploymentDesk:
                 view=found, version=numbers[-1] if numbers else 0, from_seq=begins, job_id=view.job.id, new=new
             )
         self._check_open()
-        number = await self.kept.add(await self._with_image(version, wanted))
+        number = await self.kept.record.add(await self._with_image(version, wanted))
         return Deployed(view=await self.get(wanted.run.name), version=number, from_seq=begins)
 
     def _check_open(self) -> None:
@@ -78,7 +79,7 @@ class DeploymentDesk:
 
     async def _check_ports(self, version: Version) -> None:
         """Refuse what no worker could have as things stand; without a worker it may wait for one."""
-        land = survey(await self.kept.all(), version.run.name)
+        land = survey(await self.kept.record.all(), version.run.name)
         possible = candidates(version, self.kept.facts())
         clashes = [clash(version.run.ports, land.taken.get(each.id, ())) for each in possible]
         if clashes and all(row is not None and not row.leaving for row in clashes) and (row := clashes[0]):
@@ -139,15 +140,15 @@ class DeploymentDesk:
     async def all(self) -> Sequence[DeploymentView]:
         """See `DeploymentControl.all`."""
         facts = self.kept.facts()
-        return [_view(each, facts) for each in await self.kept.all()]
+        return [_view(each, facts) for each in await self.kept.record.all()]
 
     async def get(self, name: str) -> DeploymentView:
         """See `DeploymentControl.get`."""
-        return _view(await self.kept.get(name), self.kept.facts())
+        return _view(await self.kept.record.get(name), self.kept.facts())
 
     async def wait_changed(self, since: int) -> int:
         """See `DeploymentControl.wait_changed`."""
-        return await self.kept.wait_changed(since)
+        return await self.kept.record.wait_changed(since)
 
     # Commanding
 
@@ -156,8 +157,8 @@ class DeploymentDesk:
         await self._change(name, lambda found: releases.stop(found, now()))
         version = 0
         with trio.move_on_after(STOP_SECONDS):
-            while any(each.state not in ENDED for each in (await self.kept.get(name)).versions):
-                version = await self.kept.wait_changed(version)
+            while any(each.state not in ENDED for each in (await self.kept.record.get(name)).versions):
+                version = await self.kept.record.wait_changed(version)
         return await self.get(name)
 
     async def restart(self, name: str, *, actor: str = "") -> DeploymentView:
@@ -174,7 +175,7 @@ class DeploymentDesk:
         return Deployed(view=await self.get(name), version=after.next_version - 1, from_seq=begins)
 
     async def _change(self, name: str, decide: Callable[[Deployment], Deployment]) -> Deployment:
-        await self.kept.get(name)
+        await self.kept.record.get(name)
         last: list[Deployment] = []
 
         def checked(found: Deployment | None) -> Deployment:
@@ -184,7 +185,7 @@ class DeploymentDesk:
             return last[0]
 
         given: Decide = checked
-        await self.kept.change(name, given)
+        await self.kept.record.change(name, given)
         return last[0]
 
     # Reading
@@ -219,7 +220,7 @@ class DeploymentDesk:
             return 1
 
     async def _stream(self, name: str) -> Job:
-        await self.kept.get(name)
+        await self.kept.record.get(name)
         try:
             return await self._store.get(stream_id(name))
         except NotFound:

@@ -4,24 +4,19 @@ So there is nothing to lose: after a kill at any step the same documents and the
 step. Ending this part, or the daemon, touches no container.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
-import msgspec
 import structlog
 import trio
 
 from blacktree.clock import now
 from blacktree.deployment import (
-    KIND,
     Deployment,
     Version,
     VersionState,
-    check_size,
-    decode_deployment,
-    encode_deployment,
 )
 from blacktree.errors import BlacktreeError, NotFound, StorageFailed
 from blacktree.event import Notice, StateChanged
@@ -29,6 +24,7 @@ from blacktree.job import Job
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.couriers import Couriers
+from blacktree.orchestrator.deploymentrecord import Decide, DeploymentRecord
 from blacktree.orchestrator.orders import Plan, plans
 from blacktree.orchestrator.placement import Facts, Land, WorkerFact, survey
 from blacktree.orchestrator.rollout import advance, refuse
@@ -39,9 +35,6 @@ from blacktree.rpc.replica import CAPABILITY, ReplicaAnswer, ReplicaName, Replic
 from blacktree.storage.base import Commit, Store
 
 log = structlog.get_logger()
-
-Decide = Callable[[Deployment | None], Deployment | None]
-"""Pure and quick, in the writer's thread: the deployment on record → the next one; the very same: nothing to do."""
 
 MOVING_SECONDS = 0.25
 RESTING_SECONDS = 5.0
@@ -60,7 +53,7 @@ class Seen:
 
 
 class Deployments:
-    """`start` before workers can report, then `run`. Documents of kind `deployment` are written here alone."""
+    """`start` before workers can report, then `run`. `record`: what is on record."""
 
     def __init__(
         self, store: Store, workers: Workers, chronicle: Chronicle, logs: RuntimeLogs, secrets: RunSecrets
@@ -70,18 +63,17 @@ class Deployments:
         self._chronicle = chronicle
         self._secrets = secrets
         self._couriers = Couriers(workers, secrets, self._held)
-        self._known: dict[str, Deployment] = {}
-        self._unsure: set[str] = set()
         self._expected: set[str] = set()
         self._seen: dict[str, Seen] = {}
         self._started_at = 0.0
         self._stir = trio.Event()
-        self._news = trio.Event()
-        self._writing = trio.Lock()
         self.logs = logs
-        self.version = 1
+        self.record = DeploymentRecord(store, self._wake)
         self.switches = 0
         self.failures = 0
+
+    def _wake(self) -> None:
+        self._stir.set()
 
     # Its life
 
@@ -91,16 +83,13 @@ class Deployments:
         epoch = int((await self._store.settings("replica_epoch")).get("replica_epoch", "0")) + 1
         await self._store.setting("replica_epoch", str(epoch))
         self._couriers.begin(epoch)
-        after = ""
-        while page := await self._store.documents(KIND, after=after):
-            self._known |= {name: _decoded(name, body) for name, body in page}
-            after = page[-1][0]
+        await self.record.load()
         for name, number, job_id in self._pending():
             try:
                 await self._store.get(job_id)
             except NotFound:
                 # We ended between the version and its job: nobody will ever build it.
-                await self.change(name, _settle(number, None))
+                await self.record.change(name, _settle(number, None))
             except StorageFailed as error:
                 if error.code != "state_damaged":
                     raise
@@ -113,7 +102,7 @@ class Deployments:
             self._stir.set()
             task_status.started()
             while True:
-                moving = any(each.moving or each.happenings for each in self._known.values())
+                moving = any(each.moving or each.happenings for each in self.record.known.values())
                 with trio.move_on_after(MOVING_SECONDS if moving else RESTING_SECONDS):
                     await self._stir.wait()
                 self._stir = trio.Event()
@@ -127,7 +116,7 @@ class Deployments:
                     self._stir.set()
 
     async def _turn(self) -> None:
-        await self._be_sure()
+        await self.record.be_sure()
         for name, number, job_id in self._pending():
             expected = job_id in self._expected
             try:
@@ -135,24 +124,24 @@ class Deployments:
             except NotFound:
                 if not expected:
                     # Whoever submitted it left in the middle: nobody will ever build it.
-                    await self.change(name, _settle(number, None))
+                    await self.record.change(name, _settle(number, None))
                 continue
             except StorageFailed as error:
                 if error.code != "state_damaged":
                     raise
                 # Its row is damaged: the other deployments go on.
                 log.error("the job of a deployment cannot be read", deployment=name, job=job_id, reason=str(error))
-                await self.change(name, _settle(number, None))
+                await self.record.change(name, _settle(number, None))
                 continue
             if job.ended:
-                await self.change(name, _settle(number, job))
-        self._couriers.give(plans(self._known.values()))
+                await self.record.change(name, _settle(number, job))
+        self._couriers.give(plans(self.record.known.values()))
         self._forget()
         facts = self.facts()
-        for name in list(self._known):
+        for name in list(self.record.known):
             try:
                 facts = await self._advance(name, facts)
-                after = self._known.get(name)
+                after = self.record.known.get(name)
                 if after is not None and after.happenings:
                     await self._tell(after)
             except StorageFailed:
@@ -169,7 +158,7 @@ class Deployments:
     def _pending(self) -> list[tuple[str, int, str]]:
         return [
             (deployment.name, version.number, version.job_id)
-            for deployment in self._known.values()
+            for deployment in self.record.known.values()
             for version in deployment.versions
             if version.state is VersionState.PENDING and version.job_id is not None
         ]
@@ -177,8 +166,8 @@ class Deployments:
     async def _advance(self, name: str, facts: Facts) -> Facts:
         """Take one deployment as far as it goes now; answers how the workers stand afterwards."""
         for _ in range(20):
-            land, moment = survey(self._known.values(), name), now()
-            before = self._known.get(name)
+            land, moment = survey(self.record.known.values(), name), now()
+            before = self.record.known.get(name)
             if before is None:
                 # Withdrawn meanwhile: the job that was to make its only version was refused.
                 break
@@ -190,8 +179,8 @@ class Deployments:
                 break
             else:
                 decide = _advance(facts, land, moment)
-            await self.change(name, decide)
-            self._couriers.give(plans(self._known.values()))
+            await self.record.change(name, decide)
+            self._couriers.give(plans(self.record.known.values()))
             facts = self.facts()
         return facts
 
@@ -210,7 +199,9 @@ class Deployments:
         number = await self.logs.tell(deployment)
         for each in deployment.happenings:
             self._chronicled(deployment.name, each.record)
-        await self.change(deployment.name, lambda found: releases.told(found, number) if found is not None else None)
+        await self.record.change(
+            deployment.name, lambda found: releases.told(found, number) if found is not None else None
+        )
 
     def _chronicled(self, name: str, record: StateChanged | Notice) -> None:
         if type(record) is Notice:
@@ -222,79 +213,7 @@ class Deployments:
             text = f"version {record.attempt} of deployment {name} {_said(record.to)}{why}"
             self._chronicle.note(f"deployment_{record.to}", text, subject=name)
 
-    # What is on record
-
-    async def change(self, name: str, decide: Decide) -> Deployment | None:
-        """Decide and commit one deployment; answers what stands now. Raises what `decide` raises, `StorageFailed`."""
-
-        def revise(body: bytes | None) -> bytes | None:
-            before = _decoded(name, body) if body is not None else None
-            after = decide(before)
-            if after is before:
-                return body
-            return encode_deployment(after) if after is not None else None
-
-        async with self._writing:
-            # Whoever asked may leave in the middle; then the record is looked at again.
-            self._unsure.add(name)
-            body = await self._store.revise(KIND, name, revise)
-            self._unsure.discard(name)
-            self._hold(name, body)
-        return self._known.get(name)
-
-    def _hold(self, name: str, body: bytes | None) -> None:
-        after = _decoded(name, body) if body is not None else None
-        if after != self._known.get(name):
-            if after is not None:
-                self._known[name] = after
-            else:
-                self._known.pop(name, None)
-            self.touch()
-
-    async def _be_sure(self) -> None:
-        for name in list(self._unsure):
-            async with self._writing:
-                self._hold(name, await self._store.document(KIND, name))
-                self._unsure.discard(name)
-
-    def touch(self) -> None:
-        """Something changed: look at everything again, and tell who watches."""
-        self.version += 1
-        self._stir.set()
-        news, self._news = self._news, trio.Event()
-        news.set()
-
-    async def wait_changed(self, since: int) -> int:
-        """Until the version is above `since`; answers it."""
-        while self.version <= since:
-            await self._news.wait()
-        return self.version
-
-    async def all(self) -> list[Deployment]:
-        """Every deployment, by name."""
-        await self._be_sure()
-        return [each for _, each in sorted(self._known.items())]
-
-    async def get(self, name: str) -> Deployment:
-        """One of them. Raises `NotFound`."""
-        await self._be_sure()
-        if name not in self._known:
-            raise NotFound(f"no deployment {name[:80]!r}", advice="`blacktree deployments` lists them")
-        return self._known[name]
-
-    async def add(self, version: Version) -> int:
-        """Put a further version of `version.run.name` on record; answers its number. Raises `BadRequest`."""
-        check_size(version.run)
-        name, number = version.run.name, 0
-
-        def decide(found: Deployment | None) -> Deployment:
-            nonlocal number
-            after = releases.add(found or releases.new(name, version.created_at), version, version.created_at)
-            number = after.next_version - 1
-            return after
-
-        await self.change(name, decide)
-        return number
+    # What is to be built
 
     @asynccontextmanager
     async def expecting(self, job: Job) -> AsyncIterator[None]:
@@ -318,14 +237,14 @@ class Deployments:
         )
         self._expected.add(job.id)
         try:
-            number = await self.add(version)
+            number = await self.record.add(version)
             try:
                 yield
             finally:
                 # Whoever submits may leave in the middle: the record says what came of it.
                 with trio.move_on_after(CHANGE_SECONDS, shield=True):
                     if not await self._on_record(job):
-                        await self.change(run.name, partial(_withdraw, number=number))
+                        await self.record.change(run.name, partial(_withdraw, number=number))
         finally:
             self._expected.discard(job.id)
             self._stir.set()
@@ -354,7 +273,7 @@ class Deployments:
         self._seen[report.worker_id] = Seen(report.incarnation, report.revision, states, trio.current_time())
         self._couriers.heard(report.worker_id, report.incarnation, report.revision)
         if before is None or (before.revision, before.states) != (report.revision, states):
-            self.touch()
+            self.record.touch()
         return ReplicaAnswer(known=True, stored=stored)
 
     def joined(self, worker_id: str) -> None:
@@ -363,7 +282,7 @@ class Deployments:
         self._stir.set()
 
     def _wanted(self, name: ReplicaName) -> bool:
-        return name.deployment in self._known
+        return name.deployment in self.record.known
 
     def facts(self) -> Facts:
         """Every worker that is here, and every one that has something of ours."""
@@ -410,18 +329,18 @@ class Deployments:
             return {name: each.generation for name, each in seen.states.items() if each.state != "stopped"}
         return {
             ReplicaName(deployment=each.name, version=place.version, index=place.index): place.generation
-            for each in self._known.values()
+            for each in self.record.known.values()
             for place in each.placements
             if place.worker_id == worker_id and place.healthy_at is not None
         }
 
     def placed(self) -> set[str]:
         """The workers that some deployment is placed on."""
-        return {place.worker_id for each in self._known.values() for place in each.placements}
+        return {place.worker_id for each in self.record.known.values() for place in each.placements}
 
     def figures(self) -> dict[str, object]:
         """For `/metrics`."""
-        states = [str(each.state) for each in self._known.values()]
+        states = [str(each.state) for each in self.record.known.values()]
         replicas = [state.state for seen in self._seen.values() for state in seen.states.values()]
         return {
             "deployments": {state: states.count(state) for state in VersionState},
@@ -430,19 +349,6 @@ class Deployments:
             "deployment_failures_total": self.failures,
             "deployment_log_lines_total": self.logs.stored_lines,
         }
-
-
-def _decoded(name: str, body: bytes) -> Deployment:
-    try:
-        return decode_deployment(body)
-    except msgspec.MsgspecError as error:
-        # To go on without it would stop its containers.
-        raise StorageFailed(
-            f"deployment {name} on record cannot be read: {error}",
-            code="state_damaged",
-            advice="put back a backup of the state directory",
-            again=False,
-        ) from error
 
 
 def _settle(number: int, job: Job | None) -> Decide:

@@ -194,7 +194,7 @@ async def test_what_is_not_trusted_is_never_deployed(house: House) -> None:
     )
     async with kept.expecting(job):
         pass
-    assert await kept.all() == []
+    assert await kept.record.all() == []
 
 
 async def test_logs_are_one_sequence_without_doubles_and_are_followed(house: House) -> None:
@@ -409,7 +409,7 @@ async def test_leaving_in_the_middle_leaves_no_half_deployment(house: House) -> 
                 await house.control.deployments.deploy(wanted)
         jobs = [view.job for view in (await house.control.jobs(())).jobs if view.job.spec.run == wanted.run]
         body = await kept._store.document("deployment", name)
-        shown = {each.name: each for each in await kept.all()}.get(name)
+        shown = {each.name: each for each in await kept.record.all()}.get(name)
         assert (body is None) is (shown is None)
         assert len(jobs) == (len(shown.versions) if shown is not None else 0)
 
@@ -421,16 +421,16 @@ async def test_one_that_is_withdrawn_in_the_middle_of_a_turn_stops_nobody(house:
 
     async def withdrawing(deployment: Deployment) -> int:
         if deployment.name == "a":
-            if "b" not in kept._known:
+            if "b" not in kept.record.known:
                 raise Conflict("both are to be looked at in one turn")
-            await kept.change("b", lambda found: None)
+            await kept.record.change("b", lambda found: None)
         return int(await tell(deployment))
 
     kept.logs.tell = withdrawing
     for name in ("a", "b"):
-        await kept.add(Version(number=0, run=a_run(name), created_at=now()))
+        await kept.record.add(Version(number=0, run=a_run(name), created_at=now()))
     view = await until(house, lambda view: not view.deployment.happenings, "a")
-    assert (await kept.all()) == [view.deployment]
+    assert (await kept.record.all()) == [view.deployment]
     await a_worker(house)
     await deploy(house)
     await until(house, lambda view: view.deployment.serving == 1)
@@ -452,7 +452,7 @@ async def test_a_watcher_that_leaves_is_told_by_one_error_and_no_group(house: Ho
 async def test_a_version_whose_job_never_came_is_settled_without_a_restart(house: House) -> None:
     """Whoever submitted was canceled after its version was on record, and before anybody knew its number."""
     kept = house.control.deployments.kept  # type: ignore[attr-defined]
-    add = kept.add
+    add = kept.record.add
 
     async def leaving(version: Version) -> int:
         await add(version)
@@ -460,7 +460,7 @@ async def test_a_version_whose_job_never_came_is_settled_without_a_restart(house
         await trio.lowlevel.checkpoint()
         raise AssertionError("it was canceled")
 
-    kept.add = leaving
+    kept.record.add = leaving
     with trio.CancelScope() as scope:
         await house.control.deployments.deploy(JobSpec(repository="https://x/y", run=a_run()))
     view = await until(house, lambda view: state(view, 1) == "failed")
@@ -475,7 +475,7 @@ async def test_a_job_that_is_on_its_way_keeps_its_version(house: House) -> None:
         await until(house, lambda view: not view.deployment.happenings)
         await kept._turn()
         assert state(await house.control.deployments.get("web"), 1) == "pending"
-    assert await kept.all() == []
+    assert await kept.record.all() == []
 
 
 async def test_the_next_of_a_name_that_was_withdrawn_tells_everything(house: House) -> None:
@@ -484,7 +484,7 @@ async def test_the_next_of_a_name_that_was_withdrawn_tells_everything(house: Hou
     job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
     async with kept.expecting(job):
         await until(house, lambda view: not view.deployment.happenings)
-    assert await kept.all() == []
+    assert await kept.record.all() == []
     await a_worker(house)
     await deploy(house)
     found = await until_event(house, lambda event: event.get("to") == "running")
@@ -510,7 +510,7 @@ async def test_what_has_no_room_in_a_workers_list_is_refused_and_blocks_nothing(
         assert caught.value.code == "worker_full"
         kept = house.control.deployments.kept  # type: ignore[attr-defined]
         run = a_run("late", secrets=["small"])
-        await kept.add(Version(number=0, run=run, created_at=now(), image="registry.example/app:1", pull=True))
+        await kept.record.add(Version(number=0, run=run, created_at=now(), image="registry.example/app:1", pull=True))
         await until(house, lambda view: bool(view.replicas) and view.waiting.startswith("room in"), "late")
         assert await house.control.deployments.stop(names[0])
         left = {each.name.deployment for each in worker.orders_given.orders}
