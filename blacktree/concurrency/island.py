@@ -4,6 +4,7 @@ A crossing costs 140-210 microseconds, so what crosses is a batch, never a line.
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, TypeVarTuple
@@ -32,15 +33,24 @@ def _hurry(loop: Any) -> None:
 
     trio-asyncio gives each a turn of Trio's loop, system calls and all, which costs more than most callbacks do.
     """
-    one = loop._main_loop_one
+    one, queue = getattr(loop, "_main_loop_one", None), getattr(loop, "_q_recv", None)
+    if one is None or queue is None or not hasattr(queue, "statistics"):
+        # These are the library's own affairs: without them it goes on as it is, only slower.
+        _say_slow()
+        return
 
     async def turn(no_wait: bool = False) -> None:
         await one(no_wait)
         # What these add waits for the next turn: Trio's tasks come in between.
-        for _ in range(loop._q_recv.statistics().current_buffer_used):
+        for _ in range(queue.statistics().current_buffer_used):
             await one(True)
 
     loop._main_loop_one = turn
+
+
+@functools.cache
+def _say_slow() -> None:
+    log.warning("asyncio callbacks take a turn each", reason="this trio-asyncio is not built as expected")
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,9 +1,13 @@
 """The island's turns: what is ready runs together, in order, and leaves Trio its share."""
 
 import asyncio
+from typing import Any
 
+import pytest
+import structlog
 import trio
 
+from blacktree.concurrency import island
 from blacktree.concurrency.island import back_to_trio, on_island, open_island
 
 
@@ -81,3 +85,39 @@ async def test_a_failing_callback_harms_no_other() -> None:
         await on_island(queue)
         await on_island(queue)
     assert seen == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("missing", ["_main_loop_one", "_q_recv"])
+async def test_without_the_library_s_private_parts_it_runs_as_it_is(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other:
+        """A loop of another make: all of it but one part."""
+
+        def __init__(self, loop: Any) -> None:
+            object.__setattr__(self, "loop", loop)
+
+        def __getattr__(self, name: str) -> Any:
+            if name == missing:
+                raise AttributeError(name)
+            return getattr(self.loop, name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AssertionError("it was not to be changed")
+
+    hurry = island._hurry
+    monkeypatch.setattr(island, "_hurry", lambda loop: hurry(Other(loop)))
+    island._say_slow.cache_clear()
+    seen: list[int] = []
+
+    async def queue() -> None:
+        asyncio.get_running_loop().call_soon(seen.append, 1)
+        await asyncio.sleep(0.001)
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            async with open_island():
+                await on_island(queue)
+    assert seen == [1, 1]
+    assert [each["log_level"] for each in logs] == ["warning"]
+    island._say_slow.cache_clear()
