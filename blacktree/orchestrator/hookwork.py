@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -29,6 +29,7 @@ log = structlog.get_logger()
 AGAIN_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 600.0
 
+T = TypeVar("T")
 Submit = Callable[[JobSpec, Origin, datetime | None], Awaitable[tuple[Job, bool]]]
 """See `Desk.submit_from`."""
 
@@ -97,6 +98,34 @@ class HookWork:
                     await self._deliveries.forget()
         finally:
             self._nursery = None
+
+    async def see_through(self, function: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+        """Run it to its end even if the caller is cancelled meanwhile; our leaving cuts it off at once.
+
+        Raises whatever it raises, and `Unavailable` if it takes longer, or we leave."""
+        if self._nursery is None:
+            raise Unavailable("no webhooks are taken now", code="too_many_deliveries")
+        found: list[T] = []
+        failed: list[Exception] = []
+        done = trio.Event()
+
+        async def run() -> None:
+            try:
+                with trio.move_on_after(seconds):
+                    found.append(await function())
+            except Exception as error:
+                # The caller's, not the farm's.
+                failed.append(error)
+            finally:
+                done.set()
+
+        self._nursery.start_soon(run)
+        await done.wait()
+        if failed:
+            raise failed[0]
+        if not found:
+            raise Unavailable("the store takes too long", code="store_slow")
+        return found[0]
 
     def begin(self, entry: Entry) -> None:
         """Do its work soon. Never waits."""

@@ -13,6 +13,7 @@ import trio
 from blacktree.cipher import new_key
 from blacktree.errors import BadRequest, Conflict, NotAllowed, NotFound
 from blacktree.job import Job
+from blacktree.orchestrator import hooks
 from blacktree.orchestrator.deliveries import Deliveries
 from blacktree.orchestrator.forges.base import Pushed
 from blacktree.orchestrator.hookcontrol import Delivery, Receipt
@@ -474,6 +475,43 @@ async def test_a_source_whose_adding_was_cancelled_is_there_or_not(tmp_path: Pat
         with suppress(Conflict):
             await house.control.sources.add(given)
         assert house.control.sources.get("app").source == given
+
+
+async def test_a_store_that_is_stuck_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = trio.Event()
+
+    async def never(*_: Any, **__: Any) -> Any:
+        stuck.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Deliveries, "enter", never)
+    monkeypatch.setattr(hooks, "ENTER_SECONDS", 3600.0)
+    with trio.fail_after(60):
+        async with hooked(tmp_path) as house, trio.open_nursery() as nursery:
+            nursery.start_soon(house.control.hooks.receive, delivery("github", push("github", URL)))
+            await stuck.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_forge_that_hangs_up_while_its_delivery_is_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering, go_on = trio.Event(), trio.Event()
+    enter = Deliveries.enter
+
+    async def slowly(deliveries: Deliveries, **what: Any) -> Any:
+        entering.set()
+        await go_on.wait()
+        return await enter(deliveries, **what)
+
+    monkeypatch.setattr(Deliveries, "enter", slowly)
+    async with hooked(tmp_path) as house:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.control.hooks.receive, delivery("github", push("github", URL)))
+            await entering.wait()
+            nursery.cancel_scope.cancel()
+        go_on.set()
+        await all_jobs(house, 1)
 
 
 async def test_damaged_records_do_not_keep_the_farm_from_starting(tmp_path: Path) -> None:
