@@ -12,7 +12,8 @@ import structlog
 import trio
 
 from blacktree.api.auth import Auth, is_loopback
-from blacktree.api.exchange import Budget, Conversation
+from blacktree.api.budget import Budget
+from blacktree.api.exchange import Conversation
 from blacktree.api.farmfeed import FarmFeed
 from blacktree.api.frame import Frames
 from blacktree.api.gate import plain_headers, unauthorized

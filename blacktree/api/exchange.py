@@ -14,10 +14,11 @@ import h11
 import structlog
 import trio
 
+from blacktree.api.budget import Budget
 from blacktree.api.faults import problem, unexpected
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
-from blacktree.errors import BadRequest, BlacktreeError, TooLarge, Unavailable
+from blacktree.errors import BadRequest, BlacktreeError, TooLarge
 
 MAXIMUM_HEAD_BYTES = 32 * 1024
 IDLE_SECONDS = 60.0
@@ -37,23 +38,6 @@ log = structlog.get_logger()
 
 class Gone(OSError):
     """The client left in the middle; Starlette knows an OSError from `send` as that."""
-
-
-class Budget:
-    """How many bytes of requests may lie in memory at once that nobody has vouched for yet."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    def take(self, size: int) -> None:
-        """Raises `Unavailable` if there is no room."""
-        if size > self._left:
-            raise Unavailable("too many large requests at once", code="too_many_requests")
-        self._left -= size
-
-    def give_back(self, size: int) -> None:
-        """They are gone."""
-        self._left += size
 
 
 class Conversation:
@@ -157,13 +141,12 @@ class _Exchange:
         self._path = unquote(request.target.partition(b"?")[0].decode("ascii", "replace"), errors="replace")
         webhook = self._path.startswith(WEBHOOKS_PATH)
         self._most = config.maximum_webhook_bytes if webhook else config.maximum_body_bytes
-        self._budget = budget if webhook or self._path == LOGIN_PATH else None
+        self._share = budget.share() if webhook or self._path == LOGIN_PATH else None
         self._wire = wire
         self._http = http
         self._request = request
         self._config = config
         self._received = 0
-        self._taken = 0
         self._body_done = trio.Event()
         self._body_told = False
         self._gone = trio.Event()
@@ -191,8 +174,8 @@ class _Exchange:
         try:
             await self._serve(app, scope)
         finally:
-            if self._budget is not None:
-                self._budget.give_back(self._taken)
+            if self._share is not None:
+                self._share.give_back()
 
     async def _serve(self, app: Application, scope: dict[str, Any]) -> None:
         lost = False
@@ -225,10 +208,23 @@ class _Exchange:
         if self._http.they_are_waiting_for_100_continue:
             await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         body = bytearray()
-        with trio.move_on_after(self._config.body_seconds) as scope:
-            while not self._body_done.is_set():
-                body += await self._body_piece()
+        try:
+            with trio.move_on_after(self._config.body_seconds) as scope:
+                if self._share is not None:
+                    self._share.scope = scope
+                while not self._body_done.is_set():
+                    body += await self._body_piece()
+            if self._share is not None:
+                self._share.check()
+        except BlacktreeError:
+            # The answer may take long to be taken, and this must not lie here so long.
+            body.clear()
+            raise
+        finally:
+            if self._share is not None:
+                self._share.scope = None
         if scope.cancelled_caught:
+            body.clear()
             raise BadRequest(f"the request's body took more than {self._config.body_seconds} s", code="too_slow")
         self._body_told = True
         return {"type": "http.request", "body": bytes(body), "more_body": False}
@@ -252,9 +248,8 @@ class _Exchange:
                     f"the request's body has more than {self._most} bytes",
                     advice="put what is large into the repository",
                 )
-            if self._budget is not None:
-                self._budget.take(len(event.data))
-                self._taken += len(event.data)
+            if self._share is not None:
+                self._share.take(len(event.data))
             return bytes(event.data)
         elif isinstance(event, h11.EndOfMessage):
             self._body_done.set()

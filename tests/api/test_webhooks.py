@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from blacktree.api import budget
 from blacktree.cipher import new_key
 from blacktree.client import Client
 from blacktree.client.sources import add_source, edit_source, remove_source, source, sources
@@ -95,7 +96,10 @@ async def test_twenty_five_megabytes_are_refused_clearly(tmp_path: Path) -> None
 
 # Each as the gate reads it; the login takes a body from anybody, too.
 @pytest.mark.parametrize("path", [PATH, PATH.replace("w", "%77"), "/login"])
-async def test_what_nobody_vouches_for_is_bounded_together(tmp_path: Path, path: str) -> None:
+async def test_what_nobody_vouches_for_is_bounded_together(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "SLOW_SECONDS", 3600.0)
     async with hooked(tmp_path, maximum_webhook_bytes=200_000) as house:
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         begun = f"{head}Content-Length: 200000\r\n\r\n".encode() + b"x" * 190_000
@@ -109,6 +113,28 @@ async def test_what_nobody_vouches_for_is_bounded_together(tmp_path: Path, path:
             assert answer.json["code"] == "too_many_requests"
         while (await send(house, body)).status == 503:
             await trio.sleep(0.02)
+
+
+async def test_slow_uploads_make_way_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "SLOW_SECONDS", 0.0)
+    async with hooked(tmp_path, maximum_webhook_bytes=200_000) as house, AsyncExitStack() as stack:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        begun = f"{head}Content-Length: 200000\r\n\r\n".encode() + b"x" * 190_000
+        streams = []
+        for number in range(4):
+            streams.append(await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port)))
+            await streams[-1].send_all(begun)
+            while house.doors[0]._budget._left > 800_000 - 190_000 * (number + 1):
+                await trio.sleep(0.01)
+        body = json.dumps(push("github", URL, message="x" * 70_000)).encode()
+        assert (await send(house, body)).status == 202
+        # One made way, and was told; the others may go on.
+        with trio.fail_after(15):
+            assert b" 503 " in await streams[0].receive_some(100)
+        for stream in streams[1:]:
+            await stream.send_all(b"x" * 10_000)
+            with trio.fail_after(15):
+                assert b" 401 " in await stream.receive_some(100)
 
 
 async def test_sources_over_http_and_websocket() -> None:
