@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 AGAIN_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 600.0
+LEAVING_SECONDS = 0.3
 
 T = TypeVar("T")
 Submit = Callable[[JobSpec, Origin, datetime | None], Awaitable[tuple[Job, bool]]]
@@ -78,6 +79,7 @@ class HookWork:
         self._settle_seconds = settle_seconds
         self._lanes: dict[Key, deque[_Work]] = {}
         self._nursery: trio.Nursery | None = None
+        self._through: set[trio.CancelScope] = set()
         self.waiting = 0
         """How many deliveries were answered and are not done."""
 
@@ -94,13 +96,18 @@ class HookWork:
                 for entry in await self._deliveries.load():
                     self.begin(entry)
                 task_status.started()
-                async for _ in every(HOUSEKEEPING_SECONDS):
-                    await self._deliveries.forget()
+                try:
+                    async for _ in every(HOUSEKEEPING_SECONDS):
+                        await self._deliveries.forget()
+                finally:
+                    self._nursery = None
+                    for scope in self._through:
+                        scope.deadline = min(scope.deadline, trio.current_time() + LEAVING_SECONDS)
         finally:
             self._nursery = None
 
     async def see_through(self, function: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-        """Run it to its end even if the caller is cancelled meanwhile; our leaving cuts it off at once.
+        """Run it to its end even if the caller is cancelled meanwhile; our leaving gives it `LEAVING_SECONDS`.
 
         Raises whatever it raises, and `Unavailable` if it takes longer, or we leave."""
         if self._nursery is None:
@@ -109,14 +116,18 @@ class HookWork:
         failed: list[Exception] = []
         done = trio.Event()
 
+        scope = trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)
+        self._through.add(scope)
+
         async def run() -> None:
             try:
-                with trio.move_on_after(seconds):
+                with scope:
                     found.append(await function())
             except Exception as error:
                 # The caller's, not the farm's.
                 failed.append(error)
             finally:
+                self._through.discard(scope)
                 done.set()
 
         self._nursery.start_soon(run)
