@@ -1,38 +1,28 @@
 """`Statuses`: how a source's builds stand, told to its forge; on record until the last word was taken."""
 
-import ssl
-from typing import TYPE_CHECKING
-
 import msgspec
 import structlog
 import trio
 
-from blacktree.concurrency.threads import in_thread
-from blacktree.errors import BlacktreeError, NotFound, StorageFailed
+from blacktree.errors import NotFound, StorageFailed
 from blacktree.job import Job, Origin
 from blacktree.orchestrator.chronicle import Chronicle
-from blacktree.orchestrator.forges import FORGES
-from blacktree.orchestrator.forges.base import Report, StatusCall
 from blacktree.orchestrator.sources import Sources
 from blacktree.orchestrator.statuswords import (
     Later,
     Refused,
     backoff_seconds,
     context_of,
-    describe,
     is_last,
     next_state,
 )
+from blacktree.orchestrator.teller import Teller
 from blacktree.orchestrator.vaulted import Vaulted
-from blacktree.secret import SecretKind
 from blacktree.storage.base import Commit, Store
 
 KIND = "commit-status"
 PATIENCE_SECONDS = 3 * 86400.0
 MOST_AT_ONCE = 4
-
-if TYPE_CHECKING:
-    from blacktree.orchestrator.forgeclient import ForgeClient
 
 log = structlog.get_logger()
 
@@ -80,9 +70,8 @@ class Statuses:
     ) -> None:
         self._store = store
         self._sources = sources
-        self._vault = vault
+        self._teller = Teller(sources, vault, public_url)
         self._chronicle = chronicle
-        self._public_url = public_url.rstrip("/")
         self._first_seconds = first_seconds
         self._limit_seconds = limit_seconds
         self._patience_seconds = patience_seconds
@@ -91,8 +80,6 @@ class Statuses:
         self._busy: set[Lane] = set()
         self._at_once = trio.CapacityLimiter(MOST_AT_ONCE)
         self._nursery: trio.Nursery | None = None
-        self._client: ForgeClient | None = None
-        self._opening = trio.Lock()
         self.sent = 0
         self.given_up = 0
 
@@ -140,9 +127,8 @@ class Statuses:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            if self._client is not None:
-                with trio.move_on_after(1, shield=True):
-                    await self._client.aclose()
+            with trio.move_on_after(1, shield=True):
+                await self._teller.aclose()
 
     async def _load(self) -> None:
         after = ""
@@ -240,47 +226,11 @@ class Statuses:
         self._lanes.get(lane, {}).pop(told.job.id, None)
 
     async def _tell(self, told: _Told, state: str) -> None:
-        call = await self._call(told, state)
+        call = await self._teller.call(told.job, told.origin, state)
         if not told.kept.begun:
             # Ended between its taking it and our knowing, the next life must not pass the job over.
             await self._keep(told, Kept(job_id=told.job.id, begun=True))
-        await (await self._opened()).post(call)
-
-    async def _opened(self) -> "ForgeClient":
-        """The client, made when it is first needed: it takes a while, and many farms never need it."""
-        async with self._opening:
-            if self._client is None:
-                from blacktree.orchestrator.forgeclient import ForgeClient
-
-                self._client = ForgeClient(await in_thread(ssl.create_default_context))
-            return self._client
-
-    async def _call(self, told: _Told, state: str) -> StatusCall:
-        source = self._sources.find(told.origin.source)
-        if source is None or not source.forge_token:
-            raise Refused("its source is gone, or names no forge token any more")
-        try:
-            token = await self._vault.value(
-                source.forge_token, kind=SecretKind.FORGE, source=source.name, repository=source.repository
-            )
-        except BlacktreeError as error:
-            raise Later(str(error)) from None
-        if token is None:
-            raise Refused(f"the vault has no forge secret `{source.forge_token}` for this source")
-        report = Report(
-            state=state,
-            description=describe(told.job, state),
-            context=context_of(told.origin),
-            target_url=f"{self._public_url}/#/job/{told.job.id}" if self._public_url else "",
-        )
-        text = token.decode("ascii", "replace").strip()
-        if not text.isascii() or not text.isprintable():
-            # Whoever refuses such a header quotes it, and that would be told to everybody.
-            raise Refused(f"the forge secret `{source.forge_token}` holds more than one line of plain text")
-        try:
-            return FORGES[source.forge].status(source, told.origin, report, text)
-        except BlacktreeError as error:
-            raise Refused(f"no request can be made of it: {error}") from None
+        await self._teller.post(call)
 
 
 def _kept(job_id: str, body: bytes | None) -> Kept:
