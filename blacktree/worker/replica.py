@@ -15,16 +15,15 @@ from blacktree.clock import now
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError, EngineLost, NotFound, StepFailed
 from blacktree.providers.base import Login
-from blacktree.providers.containers import Container, ContainerRequest, Mount, registry_host
+from blacktree.providers.containers import Container, registry_host
 from blacktree.rpc.replica import Phase, ReplicaName, ReplicaOrder, ReplicaState
-from blacktree.runspec import RunSpec
 from blacktree.worker import replica_machine as machine
 from blacktree.worker.clip import clip, clip_lines
-from blacktree.worker.probe import check_ports
-from blacktree.worker.replica_labels import FARM, GENERATION, NUMBER, REPLICA, RUN, number_of
+from blacktree.worker.replica_labels import RUN, number_of
 from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_machine import Ended, Progress
 from blacktree.worker.replica_output import Output
+from blacktree.worker.replica_request import request_of
 from blacktree.worker.replica_watch import Watch
 from blacktree.worker.surroundings import Surroundings
 
@@ -280,7 +279,8 @@ class Replica:
         made = ""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CREATE_SECONDS):
             # Not cut short: what was asked for is made, whether we wait for it or not, and must be removed.
-            made = await self._containers.create(self._request(mark, run, mounts))
+            request = request_of(self.order, mark, self._number, mounts, self._around.farm())
+            made = await self._containers.create(request)
             self._old.append(made)
         if self._old[-1:] != [made]:
             raise EngineLost(f"the engine did not make a container in {CREATE_SECONDS:g} s")
@@ -306,27 +306,6 @@ class Replica:
     async def _pull(self, order: ReplicaOrder) -> None:
         login = self.order.logins.get(registry_host(order.image))
         await self._containers.pull(order.image, Login(login.username, login.password) if login else None)
-
-    def _request(self, mark: str, run: RunSpec, mounts: list[Mount]) -> ContainerRequest:
-        name = self.name
-        return ContainerRequest(
-            name=f"blacktree-{name.deployment}-{name.version}-{name.index}-{mark[:8]}",
-            image=self.order.image,
-            labels={
-                REPLICA: repr(name),
-                GENERATION: str(self.order.generation),
-                RUN: mark,
-                NUMBER: str(self._number),
-                FARM: self._around.farm(),
-            },
-            command=run.command,
-            env=run.env,
-            mounts=mounts,
-            ports=sorted({port.container for port in run.ports} | check_ports(run.health)),
-            memory_bytes=run.memory_bytes,
-            cpus=run.cpus,
-            pids=run.pids,
-        )
 
     async def _end(self) -> None:
         """Out of the fronts, connections drained, container stopped, everything removed."""
