@@ -23,4 +23,4 @@ def _read_what_can_be(self: ContentHeader, data: bytes) -> None:
 
 def bear_odd_properties() -> None:
     """From now on, in this process. Repeatable. pamqp has no place to hand in a reader of one's own."""
-    ContentHeader.unmarshal = _read_what_can_be  # type: ignore[method-assign]
+    ContentHeader.unmarshal = _read_what_can_be  # type: ignore[method-assign]  # the library has no hook for it
