@@ -124,4 +124,4 @@ def exit_end(exit_code: int | None, oom_killed: bool, error: str, memory_bytes: 
 def cut_off_at(sent: float, failover_seconds: float) -> float:
     """When a replica with this `failover_seconds` must be gone, counted from the sending of the last answered report:
     early enough for its drain to be cut short and its container killed."""
-    return sent + failover_seconds - min(failover_seconds / 4, 15.0)
+    return sent + failover_seconds - min(failover_seconds / 2, 15.0)

@@ -102,7 +102,7 @@ def has_outcome(_: Any, report: Any) -> bool:
 def in_the_orchestrator() -> None:
     """Every place of the orchestrator."""
     from blacktree.orchestrator import jobs
-    from blacktree.orchestrator.deployments import Deployments
+    from blacktree.orchestrator.deploymentrecord import DeploymentRecord
     from blacktree.orchestrator.registration import RegistrationDesk
     from blacktree.orchestrator.relay import Relay
     from blacktree.orchestrator.runlogs import RuntimeLogs
@@ -117,7 +117,7 @@ def in_the_orchestrator() -> None:
     around(jobs, "_settle", "settle")
     around(WorkerProxy, "run_jobs", "run-job")
     around(WorkerProxy, "stop_jobs", "stop-job")
-    around(Deployments, "change", "change-deployment")
+    around(DeploymentRecord, "change", "change-deployment")
     around(RuntimeLogs, "tell", "tell-deployment")
     around(RuntimeLogs, "take", "take-output")
     around(WorkerProxy, "apply_replicas", "order-replicas")

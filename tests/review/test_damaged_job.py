@@ -9,7 +9,7 @@ import trio
 from blacktree.broker.base import DEAD_QUEUE
 from blacktree.errors import NotFound, StorageFailed
 from blacktree.job import Job
-from blacktree.orchestrator import daemon, reconcile
+from blacktree.orchestrator import daemon, parts, reconcile
 from blacktree.orchestrator.recent import Recent
 from blacktree.storage.base import Commit, Decide
 from blacktree.storage.memory import MemoryStore
@@ -48,7 +48,7 @@ class DamagedStore(MemoryStore):
 async def test_a_job_that_cannot_be_read_goes_aside(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DamagedStore(call)
     monkeypatch.setattr(daemon, "open_store", lambda *_, **__: store)
-    monkeypatch.setattr(daemon, "Recent", lambda: Recent(0))
+    monkeypatch.setattr(parts, "Recent", lambda: Recent(0))
     async with open_house(tmp_path, memory=True) as house:
         store.damaged = await house.submit()
         good = await house.submit()

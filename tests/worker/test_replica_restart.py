@@ -77,10 +77,14 @@ async def test_a_worker_that_comes_back_adopts_what_runs(tmp_path: Path, base: s
             await part.until(lambda: len(part.registrations) > registered)
             async with connect_worker(part.registrations[-1].address, join_token=TOKEN) as side:
                 # As from an orchestrator that cannot read its secrets: it runs on, and what it prints waits for them.
-                text = part.text(named())
                 await side.apply_replicas(orders(an_order(base, run)))
                 await part.until(lambda: part.replica_reports[-1].incarnation == part.registrations[-1].incarnation)
                 await part.serving(named())
+                # What the first process had read still comes; after that, nothing.
+                heard = len(part.replica_reports)
+                await part.until(lambda: len(part.replica_reports) > heard)
+                text, heard = part.text(named()), len(part.replica_reports)
+                await part.until(lambda: len(part.replica_reports) > heard)
                 assert part.text(named()) == text
                 await side.apply_replicas(orders(*wanted.orders))
                 assert await containers_of(owner_of(tmp_path / "state")) == before
