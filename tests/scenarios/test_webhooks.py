@@ -115,7 +115,11 @@ async def test_killed_in_a_burst(farm: Farm, api: ForgeApi) -> None:
                 await trio.sleep(0.05)
         assert [job["spec"]["ref"] for job in found] == [commit_id(number) for number in range(1, 21)]
         assert found[-1]["state"] == "succeeded"
-        await until_told(api, commit_id(20), "pending", "pending", "success")
+        # Whether it was heard of before it ran is chance: what a job has passed is not told any more.
+        with trio.fail_after(SLOW):
+            while api.states(commit_id(20))[-1:] != ["success"]:
+                await trio.sleep(0.02)
+        assert set(api.states(commit_id(20))[:-1]) <= {"pending"}
 
 
 async def test_statuses_are_told_after_a_kill(farm: Farm, api: ForgeApi) -> None:
