@@ -22,7 +22,7 @@ app.conf.update(
 WAIT_SECONDS = 90.0
 
 
-@app.task(name="bench.noop")  # type: ignore[untyped-decorator]
+@app.task(name="bench.noop")
 def noop() -> float:
     """When it ran, by the wall clock."""
     return time.time()

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -81,9 +81,9 @@ class Farm:
         # Without -P the current directory would be on the daemons' path, as it is not for an operator.
         return self._stack.enter_context(running([sys.executable, "-P", "-m", "blacktree", command], environ, log))
 
-    def _until(self, condition: object) -> None:
+    def _until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not condition():  # type: ignore[operator]
+        while not condition():
             if time.monotonic() > deadline or self.orchestrator.poll() is not None:
                 raise RuntimeError(f"the orchestrator did not start: {self.said()}")
             time.sleep(0.02)

@@ -173,7 +173,7 @@ async def test_a_call_is_sent_again_and_a_retry_is_not() -> None:
         nursery.cancel_scope.cancel()
 
 
-def _canceled(job):  # type: ignore[no-untyped-def]
+def _canceled(job):
     from tests.api.little import to_state
 
     return to_state(job, JobState.CANCELED)

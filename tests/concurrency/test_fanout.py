@@ -61,7 +61,7 @@ async def test_what_is_kept_is_bounded() -> None:
     shelf, shared = Shelf(), fanout(2)
     shelf.go.set()
     for seq in [*range(MOST_SHARED + 1), MOST_SHARED, 0]:
-        await shared.share(seq, lambda seq=seq: shelf.look(seq))  # type: ignore[misc]  # mypy has no type for it
+        await shared.share(seq, lambda seq=seq: shelf.look(seq))
     assert shelf.looks == [*range(MOST_SHARED + 1), 0]
 
 

@@ -180,7 +180,7 @@ class ProviderSuite:
         sink = Recorder()
         await provider.tag(image.id, [name])
         try:
-            return await provider.push(name, None, sink, **more), sink  # type: ignore[arg-type]
+            return await provider.push(name, None, sink, **more), sink
         finally:
             with trio.CancelScope(shield=True):
                 await provider.untag([name])

@@ -204,7 +204,7 @@ class StoreContract:
 
         async def bug() -> None:
             with pytest.raises(ZeroDivisionError):
-                await store.change("job-1", lambda job: 1 / 0)  # type: ignore[arg-type, return-value]
+                await store.change("job-1", lambda job: 1 / 0)
             outcomes.append("bug")
 
         async def good(number: int) -> None:

@@ -7,7 +7,7 @@ from blacktree.orchestrator.census import Candidate, Census, ordinal
 
 
 def a_worker(id: str, *, busy: int = 0, slots: int = 2, warm: tuple[str, ...] = (), **more: object) -> Candidate:
-    return Candidate(id=id, pool=str(more.pop("pool", "default")), slots=slots, busy=busy, warm=warm, **more)  # type: ignore[arg-type]
+    return Candidate(id=id, pool=str(more.pop("pool", "default")), slots=slots, busy=busy, warm=warm, **more)
 
 
 def a_census(*workers: Candidate) -> Census:

@@ -183,7 +183,7 @@ async def test_the_same_submission_again_makes_no_second_version(house: House) -
 
 
 async def test_what_is_not_trusted_is_never_deployed(house: House) -> None:
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     job = Job(
         id=new_id(),
         state=JobState.QUEUED,
@@ -309,7 +309,7 @@ async def test_it_starts_elsewhere_when_its_worker_is_silent_for_long(house: Hou
     await until(house, lambda view: view.deployment.serving == 1)
     second = await a_worker(house)
     first.mute = True
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     # Ten seconds are the least that may be asked for; the test does not wait for them.
     kept._seen[first.id].at -= 9.5
     with trio.fail_after(10):
@@ -393,7 +393,7 @@ async def test_versions_are_told_on_the_status_queue(tmp_path: Path) -> None:
 
 async def test_leaving_in_the_middle_leaves_no_half_deployment(house: House) -> None:
     """Cancelled at every possible moment, it is on record whole or not at all, and what is shown is what is stored."""
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     for checkpoints in range(12):
         name = f"web-{checkpoints}"
         wanted = JobSpec(repository="https://x/y", run=a_run(name))
@@ -416,7 +416,7 @@ async def test_leaving_in_the_middle_leaves_no_half_deployment(house: House) -> 
 
 async def test_one_that_is_withdrawn_in_the_middle_of_a_turn_stops_nobody(house: House) -> None:
     """Its job was refused while another deployment was being looked at."""
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     tell = kept.logs.tell
 
     async def withdrawing(deployment: Deployment) -> int:
@@ -451,7 +451,7 @@ async def test_a_watcher_that_leaves_is_told_by_one_error_and_no_group(house: Ho
 
 async def test_a_version_whose_job_never_came_is_settled_without_a_restart(house: House) -> None:
     """Whoever submitted was canceled after its version was on record, and before anybody knew its number."""
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     add = kept.record.add
 
     async def leaving(version: Version) -> int:
@@ -468,7 +468,7 @@ async def test_a_version_whose_job_never_came_is_settled_without_a_restart(house
 
 
 async def test_a_job_that_is_on_its_way_keeps_its_version(house: House) -> None:
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     spec = JobSpec(repository="https://x/y", run=a_run())
     job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
     async with kept.expecting(job):
@@ -479,7 +479,7 @@ async def test_a_job_that_is_on_its_way_keeps_its_version(house: House) -> None:
 
 
 async def test_the_next_of_a_name_that_was_withdrawn_tells_everything(house: House) -> None:
-    kept = house.control.deployments.kept  # type: ignore[attr-defined]
+    kept = house.control.deployments.kept
     spec = JobSpec(repository="https://x/y", run=a_run())
     job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
     async with kept.expecting(job):
@@ -508,7 +508,7 @@ async def test_what_has_no_room_in_a_workers_list_is_refused_and_blocks_nothing(
         with pytest.raises(TooLarge) as caught:
             await deploy(house, name="late", secrets=["small"])
         assert caught.value.code == "worker_full"
-        kept = house.control.deployments.kept  # type: ignore[attr-defined]
+        kept = house.control.deployments.kept
         run = a_run("late", secrets=["small"])
         await kept.record.add(Version(number=0, run=run, created_at=now(), image="registry.example/app:1", pull=True))
         await until(house, lambda view: bool(view.replicas) and view.waiting.startswith("room in"), "late")
@@ -525,7 +525,7 @@ async def test_what_has_no_room_in_a_workers_list_is_refused_and_blocks_nothing(
 async def test_what_cannot_be_read_is_not_started_and_what_runs_goes_on(tmp_path: Path) -> None:
     async with open_house(tmp_path, keys=[new_key()], memory=True) as house:
         worker = await a_worker(house)
-        kept = house.control.deployments.kept  # type: ignore[attr-defined]
+        kept = house.control.deployments.kept
         await house.control.secrets.put("word", b"secret", kind=SecretKind.RUN)
         await deploy(house, secrets=["word"])
         await until(house, lambda view: view.deployment.serving == 1)

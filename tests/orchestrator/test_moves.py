@@ -43,7 +43,7 @@ def running(job: Job) -> Job:
 
 
 def outcome(state: str, **more: object) -> Outcome:
-    return Outcome(state=state, **more)  # type: ignore[arg-type]
+    return Outcome(state=state, **more)
 
 
 def ended_with(job: Job, result: Outcome) -> Job:

@@ -129,8 +129,8 @@ def check(before: Deployment, after: Deployment) -> None:
             assert version.state in MOVES[earlier.state], (earlier.state, version.state)
     for number in (after.serving, after.target):
         assert number is None or after.version(number) is not None
-    assert after.serving is None or after.version(after.serving).state is VersionState.RUNNING  # type: ignore[union-attr]
-    assert after.target is None or after.version(after.target).state is VersionState.BUILT  # type: ignore[union-attr]
+    assert after.serving is None or after.version(after.serving).state is VersionState.RUNNING
+    assert after.target is None or after.version(after.target).state is VersionState.BUILT
     served = {plan.name.version for some in plans([after]).values() for plan in some if plan.serve}
     assert len(served) <= 1
     live = [(each.version, each.index) for each in after.placements if not each.stopping]

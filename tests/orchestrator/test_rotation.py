@@ -48,7 +48,7 @@ class Crashes:
     def _counted(self, call: Callable[..., object]) -> Callable[..., object]:
         async def counted(*arguments: object) -> object:
             self._count()
-            return await call(*arguments)  # type: ignore[misc]
+            return await call(*arguments)
 
         return counted
 
@@ -235,7 +235,7 @@ async def test_a_damaged_secret_is_named_before_anything_is_changed(tmp_path: Pa
         # Another's whole record, and one with a changed byte in its seal.
         body = msgspec.msgpack.decode(whole, type=Sealed).body
         for damaged in (other, whole.replace(body[-8:], bytes(8))):
-            await store.revise(DOCUMENTS, "build/s1", lambda before, damaged=damaged: damaged)  # type: ignore[misc]
+            await store.revise(DOCUMENTS, "build/s1", lambda before, damaged=damaged: damaged)
             vault = await start(store, place)
             with pytest.raises(Locked) as refused:
                 await vault.rotate()

@@ -112,12 +112,12 @@ async def test_bodies_cannot_be_swapped_or_given_another_scope() -> None:
             ("build/mine", msgspec.structs.replace(mine, body=mine.body[:-1] + bytes([mine.body[-1] ^ 1]))),
         ):
             changed = msgspec.msgpack.encode(forged)
-            await store.revise(DOCUMENTS, path, lambda before, changed=changed: changed)  # type: ignore[misc]  # bound
+            await store.revise(DOCUMENTS, path, lambda before, changed=changed: changed)
             with pytest.raises(Locked) as damaged:
                 await (await open_vault(store, key)).value(path.partition("/")[2], kind=BUILD)
             assert damaged.value.code == "secret_damaged"
             whole = msgspec.msgpack.encode(documents[path])
-            await store.revise(DOCUMENTS, path, lambda before, whole=whole: whole)  # type: ignore[misc]  # bound
+            await store.revise(DOCUMENTS, path, lambda before, whole=whole: whole)
 
 
 async def test_scopes() -> None:

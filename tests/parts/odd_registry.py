@@ -104,7 +104,7 @@ class OddRegistry:
 
     def rule(self, pattern: str, how: str = "answer", **more: object) -> Rule:
         """Set one; the newest goes first."""
-        made = Rule(pattern, how, **more)  # type: ignore[arg-type]
+        made = Rule(pattern, how, **more)
         self.rules.insert(0, made)
         return made
 

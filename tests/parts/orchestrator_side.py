@@ -153,6 +153,6 @@ def an_assignment(
     build_args = {"SCRIPT": script} if script else {}
     return Assignment(
         name=AttemptName(job_id=job_id, attempt=attempt, token=f"token-{job_id}-{attempt}"),
-        spec=JobSpec(repository="https://example.org/team/app.git", build_args=build_args, **spec),  # type: ignore[arg-type]
+        spec=JobSpec(repository="https://example.org/team/app.git", build_args=build_args, **spec),
         secrets=secrets or {},
     )

@@ -60,7 +60,7 @@ class ToyReplicas(ToyWorker):
         self.fates[version] = fate
         self.stir()
 
-    def say(self, name: ReplicaName, generation: int, *texts: str) -> None:  # type: ignore[override]
+    def say(self, name: ReplicaName, generation: int, *texts: str) -> None:
         """A replica prints lines; they go with the next report, and again until they are stored."""
         number = self.numbers.get((name, generation), 0) + 1
         self.numbers[name, generation] = number

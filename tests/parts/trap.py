@@ -86,8 +86,8 @@ def around_commits() -> None:
             strike(f"after-commit:{state}")
         return results
 
-    Writer._write = _write  # type: ignore[method-assign]
-    Writer._commit = _commit  # type: ignore[assignment, method-assign]
+    Writer._write = _write
+    Writer._commit = _commit
 
 
 def has_lines(_: Any, report: Any) -> bool:

@@ -25,7 +25,7 @@ async def scripted() -> AsyncIterator[ScriptedContainers]:
 @pytest.mark.parametrize("suite", [suites.life_suite, suites.end_suite, suites.cancel_suite])
 async def test_the_promise(suite: object) -> None:
     async with scripted() as containers:
-        await suite(containers, "app:1", commands)  # type: ignore[operator]  # one of the suites
+        await suite(containers, "app:1", commands)
 
 
 async def test_it_answers_on_its_ports() -> None:

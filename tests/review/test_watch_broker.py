@@ -42,7 +42,7 @@ async def test_a_loss_during_the_look_is_told() -> None:
     store = SlowCounting()
     broker = EmbeddedBroker(store, status_maximum=10, event_maximum=10)
     chronicle, relay = Chronicle(store), Relay(store, broker)
-    reconciler = Reconciler(store, broker, relay, Lanes(), Delays(relay), chronicle)  # type: ignore[arg-type]
+    reconciler = Reconciler(store, broker, relay, Lanes(), Delays(relay), chronicle)
     async with trio.open_nursery() as nursery:
         for part in (store.run, broker.run, chronicle.run, reconciler.run):
             await nursery.start(part)
@@ -74,7 +74,7 @@ async def test_tickets_that_nobody_brings_are_not_published_for_ever(monkeypatch
     store.listen(relay.on_commit)
     lanes = Lanes()
     lanes.lanes = {"default": IdleLane()}
-    reconciler = Reconciler(store, broker, relay, lanes, Delays(relay), chronicle)  # type: ignore[arg-type]
+    reconciler = Reconciler(store, broker, relay, lanes, Delays(relay), chronicle)
     async with trio.open_nursery() as nursery:
         for part in (store.run, broker.run, relay.run):
             await nursery.start(part)

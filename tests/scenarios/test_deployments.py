@@ -95,8 +95,7 @@ async def test_a_rollout_survives(farm: Farm, moment: int, place: str) -> None:
             nursery.start_soon(arm_later)
             assert await farm.orchestrator.ended() == -signal.SIGKILL
             farm.orchestrator.start()
-        settled = lambda found: found["serving"] == 2 and found["versions"][0]["state"] == "stopped"  # noqa: E731
-        await until(client, name, settled)
+        await until(client, name, lambda found: found["serving"] == 2 and found["versions"][0]["state"] == "stopped")
         # One version at a time, and never none.
         assert all(len(served) == 1 for served in worker.history), worker.history
         assert [each.name.version for each in worker.orders_given.orders] == [2]

@@ -119,7 +119,8 @@ async def test_killed_in_a_burst(farm: Farm, api: ForgeApi) -> None:
         with trio.fail_after(SLOW):
             while api.states(commit_id(20))[-1:] != ["success"]:
                 await trio.sleep(0.02)
-        assert set(api.states(commit_id(20))[:-1]) <= {"pending"}
+        told = api.states(commit_id(20))
+        assert told in (["success"], ["pending", "success"], ["pending", "pending", "success"]), told
 
 
 async def test_statuses_are_told_after_a_kill(farm: Farm, api: ForgeApi) -> None:

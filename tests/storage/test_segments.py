@@ -163,7 +163,7 @@ async def test_a_damaged_segment_is_not_packed(tmp_path: Path) -> None:
     assert not segment(tmp_path).with_suffix(".new").exists()
 
 
-def _directory(path: Path):  # type: ignore[no-untyped-def]
+def _directory(path: Path):
     from blacktree.storage.directory import Directory
 
     return Directory(path)

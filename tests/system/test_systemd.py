@@ -84,7 +84,7 @@ def test_systemd_waits_longer_than_the_grace(part: str) -> None:
     }
     config = load(None, environ)[0]
     text = systemd.unit(part, config, ["/usr/bin/blacktree"], [part], user=None, docker_group="docker")
-    stop = int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+    stop = int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)[1])
     assert stop > {"orchestrator": 300, "worker": 200, "up": 500}[part]
 
 

@@ -159,18 +159,18 @@ STAMPS = ["2026-01-01T12:00:00.000000001Z", "2026-01-01T12:00:00.000000002Z", "2
 @given(st.lists(st.sampled_from(STAMPS), min_size=1, max_size=20).map(sorted), st.data())
 def test_a_log_goes_on_from_any_position_without_doubling(stamps: list[str], data: st.DataObject) -> None:
     frames = [("stdout", f"{stamp} {number}\n".encode()) for number, stamp in enumerate(stamps)]
-    whole = FrameReader(None, None).read(frames)  # type: ignore[arg-type]  # nothing is read from it
+    whole = FrameReader(None, None).read(frames)
     assert [each.data for each in whole] == [f"{number}\n".encode() for number in range(len(stamps))]
     at = data.draw(st.integers(0, len(stamps) - 1))
     after = whole[at].position
     # The engine gives everything since that stamp, what bears it included.
-    again = FrameReader(None, after)  # type: ignore[arg-type]  # nothing is read from it
+    again = FrameReader(None, after)
     assert (
         again.read([each for each, stamp in zip(frames, stamps, strict=True) if stamp >= after.stamp])
         == whole[at + 1 :]
     )
     assert not again.missed
     # Its beginning was thrown away meanwhile.
-    late = FrameReader(None, LogPosition("2026-01-01T11:00:00.000000000Z", 1))  # type: ignore[arg-type]  # as above
+    late = FrameReader(None, LogPosition("2026-01-01T11:00:00.000000000Z", 1))
     assert late.read(frames) == whole
     assert late.missed

@@ -18,8 +18,8 @@ SECRET = b"correct horse battery"
 
 
 async def _all(sink_outbox: object) -> list[Batch]:
-    batches, _ = await sink_outbox.take(1 << 30)  # type: ignore[attr-defined]
-    return batches  # type: ignore[no-any-return]
+    batches, _ = await sink_outbox.take(1 << 30)
+    return batches
 
 
 @given(

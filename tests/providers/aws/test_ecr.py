@@ -217,7 +217,7 @@ async def test_tags_are_taken_away(moto: str) -> None:
 )
 def test_what_the_service_says(code: str, status: int, ours: str, again: bool) -> None:
     error = ClientError(
-        {"Error": {"Code": code, "Message": "so"}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]  # as much of it as is read
+        {"Error": {"Code": code, "Message": "so"}, "ResponseMetadata": {"HTTPStatusCode": status}},
         "CreateRepository",
     )
     found = failure(error, "ecr:CreateRepository")

@@ -303,7 +303,7 @@ async def test_no_engine(tmp_path: Path) -> None:
             await none.build(request("RUN true"), Recorder())
 
 
-def _address(path: str):  # type: ignore[no-untyped-def]
+def _address(path: str):
     from blacktree.providers.docker.address import Address
 
     return Address(path=path)

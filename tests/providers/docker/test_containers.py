@@ -17,7 +17,7 @@ def commands(what: str) -> list[str]:
 @pytest.mark.parametrize("suite", [suites.life_suite, suites.end_suite, suites.cancel_suite])
 async def test_the_promise(suite: object, provider: Provider, base: str) -> None:
     assert isinstance(provider, ContainerProvider)
-    await suite(provider.containers, base, commands)  # type: ignore[operator]  # one of the suites
+    await suite(provider.containers, base, commands)
 
 
 async def test_sweep_and_prune_leave_replicas_alone(provider: Provider, base: str) -> None:

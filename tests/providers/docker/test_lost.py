@@ -87,6 +87,6 @@ class _Blind:
         return
 
 
-async def _until_lost(provider, asked, sink) -> None:  # type: ignore[no-untyped-def]
+async def _until_lost(provider, asked, sink) -> None:
     with pytest.raises(EngineLost):
         await provider.build(asked, sink)

@@ -45,7 +45,7 @@ def login(host: str) -> Login | None:
 
 async def fails(host: str, code: str, *, again: bool, seconds: float = 5.0, **more: object) -> StepFailed:
     """A PUT that fails with this code, and with advice."""
-    async with client(host, seconds=seconds, **more) as opened:  # type: ignore[arg-type]
+    async with client(host, seconds=seconds, **more) as opened:
         with pytest.raises(StepFailed) as caught:
             await opened.put(TAG, a_manifest())
     assert (caught.value.code, caught.value.again) == (code, again), caught.value

@@ -65,7 +65,7 @@ def test_base64_is_seen_at_every_alignment(value: bytes, before: bytes, after: b
         lambda text: base64.b64encode(text.encode()).decode().rstrip("="),
     ],
 )
-def test_common_encodings(encode) -> None:  # type: ignore[no-untyped-def]
+def test_common_encodings(encode) -> None:
     secret = 'pass word/é<"q"'
     line = f"curl -d {encode(secret)} there"
     masked = Masker([secret.encode()]).mask_text(line)

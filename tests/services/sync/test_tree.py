@@ -22,7 +22,7 @@ async def tar_of(context: object) -> dict[str, tuple[int, bytes]]:
     found = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:
-            content = archive.extractfile(member).read() if member.isreg() else member.linkname.encode()  # type: ignore[union-attr]
+            content = archive.extractfile(member).read() if member.isreg() else member.linkname.encode()
             found[member.name] = (member.mode, content)
     return found
 
