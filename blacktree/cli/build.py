@@ -13,10 +13,14 @@ Ctrl-C asks for cancellation and waits until it is proven; a second one leaves t
 
 EPILOG = f"""\b
 Examples:
+  blacktree build -t owner/app:latest
   blacktree build https://github.com/owner/app.git --ref v1.2 -t owner/app:1.2 -t owner/app:latest
   blacktree build . --build-arg VERSION=3 --secret npm_token --timeout 15m
   blacktree build . -t registry.example/team/app:1.2 --platform linux/amd64 --platform linux/arm64 --push
   JOB=$(blacktree build https://github.com/owner/app.git --detach)
+
+Without REPOSITORY, in a repository's directory: the newest pushed commit of what is checked out there, from its
+remote. What is not committed or not pushed is told on stderr; with --ref, or an address, nothing is looked at.
 {EXITS}
 """
 
@@ -28,7 +32,7 @@ Example:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("repository")
+@click.argument("repository", required=False)
 @click.option("--ref", metavar="REF", help="Branch, tag or commit (default: the remote's HEAD).")
 @click.option("--context", metavar="DIR", help="The build context inside the repository (default: its root).")
 @click.option("-f", "--file", "dockerfile", metavar="DOCKERFILE", help="Relative to the context (default: Dockerfile).")
@@ -55,11 +59,12 @@ Example:
 @server_options
 @debug_option
 @click.pass_context
-def build(ctx: click.Context, /, repository: str, detach: bool, as_json: bool, **options: Any) -> None:
+def build(ctx: click.Context, /, repository: str | None, detach: bool, as_json: bool, **options: Any) -> None:
     """Build an image from a commit of REPOSITORY: an https, ssh or git address, or a path where the farm allows it."""
     from blacktree.cli.follow import run_and_follow
 
     key = options.pop("key")
+    repository, options["ref"] = _looked_up(repository, options["ref"])
     spec = spec_of(repository, **options)
     ctx.exit(run_and_follow(lambda farm: farm.submit(spec, key=key), detach=detach, as_json=as_json))
 
@@ -76,6 +81,22 @@ def retry(ctx: click.Context, job: str, detach: bool, as_json: bool) -> None:
     from blacktree.cli.follow import run_and_follow
 
     ctx.exit(run_and_follow(lambda farm: farm.retry(job), detach=detach, as_json=as_json))
+
+
+def _looked_up(repository: str | None, ref: str | None) -> tuple[str, str | None]:
+    """What to build when not all of it was named; tells what will not be in it, on stderr."""
+    from blacktree.cli.connection import say
+    from blacktree.cli.worktree import here, uncommitted
+
+    if repository is None:
+        found = here(ref=ref)
+        for line in found.lines:
+            say(line)
+        return found.repository, found.ref
+    if ref is None and os.path.isdir(path := source(repository)):
+        for line in uncommitted(path):
+            say(line)
+    return repository, ref
 
 
 def spec_of(

@@ -43,7 +43,7 @@ def test_without_a_command_the_help_is_on_stderr() -> None:
         (["xyzzy"], "commands: up, orchestrator"),
         (["--nope"], "see `blacktree --help`"),
         (["jobs", "--nope"], "see `blacktree jobs --help`"),
-        (["build"], "Missing argument 'REPOSITORY'"),
+        (["cancel"], "Missing argument 'JOB'"),
         (["build", "x", "--timeout", "soon"], "90s, 15m, 2h"),
         (["build", "x", "--priority", "11"], "0<=x<=9"),
         (["build", "x", "--build-arg", "=1"], "NAME=VALUE"),
