@@ -169,7 +169,9 @@ class DeploymentRoutes:
         from_seq = clamp(number(query, "from_seq", 1), 1)
         limit = clamp(number(query, "limit", 1000), 1, MOST_EVENTS)
         body = await _events(self._control, _name(request), from_seq, limit)
-        return Response(body, headers={"content-type": "application/json"})
+        end = await self._control.next_seq(_name(request)) - 1
+        # How long the log is, for whoever wants to begin at its end.
+        return Response(body, headers={"content-type": "application/json", "blacktree-end-seq": str(end)})
 
     async def log(self, request: Request) -> Response:
         asked(request)

@@ -6,6 +6,7 @@ import msgspec
 import trio
 
 from blacktree.api import messages
+from blacktree.api.history import History
 from blacktree.event import FarmEvent
 from blacktree.orchestrator.control import Control
 
@@ -47,6 +48,7 @@ class FarmFeed:
 
     def __init__(self, control: Control) -> None:
         self._control = control
+        self.history = History(control)
         self._lock = trio.Lock()
         self._view: View | None = None
         self._version = -1

@@ -20,7 +20,9 @@ from blacktree.api.exchange import Application
 from blacktree.api.farmfeed import wait_for_farm_events
 from blacktree.api.faults import unexpected
 from blacktree.api.gate import Gate
+from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
+from blacktree.api.outline import AskOutline, outline
 from blacktree.api.query import asked, last_of, number, state_named
 from blacktree.api.search import MOST_HITS, Question, search
 from blacktree.api.secrets import secret_routes
@@ -71,6 +73,7 @@ class _Routes:
             Route(f"{api}/jobs/{{id}}/retry", self.retry, methods=["POST"]),
             Route(f"{api}/jobs/{{id}}/events", self.events, methods=["GET"]),
             Route(f"{api}/jobs/{{id}}/search", self.search, methods=["GET"]),
+            Route(f"{api}/jobs/{{id}}/outline", self.outline, methods=["GET"]),
             Route(f"{api}/jobs/{{id}}/log", self.log, methods=["GET"]),
             Route(f"{api}/workers", self.workers, methods=["GET"]),
             Route(f"{api}/workers/{{id}}/drain", self.drain, methods=["POST"]),
@@ -132,10 +135,12 @@ class _Routes:
         return json_answer(messages.job_json(view), 201 if new else 200, {"location": f"/api/v1/jobs/{view.job.id}"})
 
     async def jobs(self, request: Request) -> Response:
-        query = asked(request, "state", "limit", "cursor")
+        query = asked(request, "state", "repository", "text", "pool", "limit", "cursor")
         states = [state_named(name) for text in query["state"] for name in text.split(",") if name]
         limit = messages.clamp(number(query, "limit", 50), 1, messages.MOST_JOBS)
-        found = await self._control.jobs(states, limit=limit, cursor=last_of(query, "cursor") or None)
+        wanted = Wanted(**{name: last_of(query, name) for name in ("repository", "text", "pool")})
+        cursor = last_of(query, "cursor") or None
+        found = await find_jobs(self._control, states, wanted, limit=limit, cursor=cursor)
         return json_answer(messages.jobs_json(found))
 
     async def job(self, request: Request) -> Response:
@@ -177,6 +182,12 @@ class _Routes:
             limit=messages.clamp(number(query, "limit", MOST_HITS), 1, MOST_HITS),
         )
         return json_answer(await search(self._control, question))
+
+    async def outline(self, request: Request) -> Response:
+        query = asked(request, "step", "from_seq")
+        from_seq = messages.clamp(number(query, "from_seq", 1), 1)
+        wanted = AskOutline(id=_id(request), step=last_of(query, "step"), from_seq=from_seq)
+        return json_answer(await outline(self._control, wanted))
 
     async def log(self, request: Request) -> Response:
         asked(request)

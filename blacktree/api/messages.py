@@ -10,6 +10,11 @@ from blacktree.orchestrator.control import Found, JobView, QueueView, WorkerView
 
 MOST_JOBS = 500
 MOST_EVENTS = 10_000
+# Of all figures, those that a picture of the farm needs.
+_FIGURES = (
+    *("jobs", "jobs_ended_total", "attempts_held", "hand_offs_total", "attempts_lost_total", "commits_total"),
+    *("log_readers", "slots", "slots_busy", "loop_delay_seconds"),
+)
 # SQLite's integers end here; a larger number from outside means "past the end" all the same.
 _LARGEST = (1 << 63) - 1
 
@@ -35,9 +40,12 @@ class ById(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListJobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`job.list`. `state` is one state or a list of them."""
+    """`job.list`. `state` is one state or a list of them; `repository` and `text` are parts, case aside."""
 
     state: JobState | list[JobState] | None = None
+    repository: str = ""
+    text: str = ""
+    pool: str = ""
     limit: int = 50
     cursor: str | None = None
 
@@ -123,3 +131,8 @@ def farm_events_json(events: list[FarmEvent], from_seq: int) -> dict[str, Any]:
         "events": [msgspec.to_builtins(event) for event in events],
         "next_seq": events[-1].seq + 1 if events else from_seq,
     }
+
+
+def figures_json(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures that a viewer shows, as far as this farm has them."""
+    return {name: figures[name] for name in _FIGURES if name in figures}

@@ -14,8 +14,11 @@ from blacktree.api.auth import Actor
 from blacktree.api.deployments import WATCH, DeploymentMethods, watch_deployment
 from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
+from blacktree.api.history import AskHistory
+from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
+from blacktree.api.outline import AskOutline, outline
 from blacktree.api.search import Question, search
 from blacktree.api.secrets import secret_methods
 from blacktree.api.sources import source_methods
@@ -62,11 +65,13 @@ class Session:
             "job.retry": self._retry,
             "job.events": self._events,
             "job.search": self._search,
+            "job.outline": self._outline,
             "job.unwatch": self._unwatch,
             "farm.unwatch": self._unwatch,
             "deployment.unwatch": self._unwatch,
             "farm.events": self._farm_events,
             "farm.info": self._info,
+            "farm.history": self._history,
             "worker.list": self._workers,
             "worker.drain": self._drain,
             **source_methods(control, actor.name),
@@ -244,7 +249,9 @@ class Session:
         asked = _params(params, messages.ListJobs)
         states = [asked.state] if isinstance(asked.state, JobState) else asked.state or []
         limit = messages.clamp(asked.limit, 1, messages.MOST_JOBS)
-        return _encode(messages.jobs_json(await self._control.jobs(states, limit=limit, cursor=asked.cursor)))
+        wanted = Wanted(repository=asked.repository, text=asked.text, pool=asked.pool)
+        found = await find_jobs(self._control, states, wanted, limit=limit, cursor=asked.cursor)
+        return _encode(messages.jobs_json(found))
 
     async def _cancel(self, params: bytes) -> bytes:
         asked = _params(params, messages.ById)
@@ -264,6 +271,9 @@ class Session:
     async def _search(self, params: bytes) -> bytes:
         return _encode(await search(self._control, _params(params, Question)))
 
+    async def _outline(self, params: bytes) -> bytes:
+        return _encode(await outline(self._control, _params(params, AskOutline)))
+
     async def _unwatch(self, params: bytes) -> bytes:
         watch = _params(params, messages.Unwatch).watch
         if not self._watches.cancel(watch):
@@ -279,7 +289,11 @@ class Session:
     async def _info(self, params: bytes) -> bytes:
         _params(params, messages.Nothing)
         readiness = self._control.readiness()
-        return _encode({"version": __version__, "status": readiness.state, "reasons": readiness.reasons})
+        told = {"version": __version__, "status": readiness.state, "reasons": readiness.reasons}
+        return _encode(told | {"figures": messages.figures_json(self._control.figures())})
+
+    async def _history(self, params: bytes) -> bytes:
+        return _encode(await self._feed.history.get(_params(params, AskHistory)))
 
     async def _workers(self, params: bytes) -> bytes:
         _params(params, messages.Nothing)

@@ -97,6 +97,10 @@ class DeploymentControl(Protocol):
         """The first number of its log that is kept. Raises `NotFound`."""
         ...
 
+    async def next_seq(self, name: str) -> int:
+        """The number that the next event of its log will have. Raises `NotFound`."""
+        ...
+
     def follow(self, name: str, from_seq: int) -> "AbstractAsyncContextManager[Follow]":
         """Read its log along, without end. Raises `NotFound` on entering."""
         ...

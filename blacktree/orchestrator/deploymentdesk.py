@@ -200,6 +200,10 @@ class DeploymentDesk:
         job = await self._stream(name)
         return job.stream.first_seq if job.stream is not None else 1
 
+    async def next_seq(self, name: str) -> int:
+        """See `DeploymentControl.next_seq`."""
+        return (await self._stream(name)).next_seq
+
     def follow(self, name: str, from_seq: int) -> AbstractAsyncContextManager[Reader]:
         """See `DeploymentControl.follow`."""
         return self._journal.follow(stream_id(name), from_seq)

@@ -39,6 +39,9 @@ class NoDeployments:
     async def first_seq(self, name: str) -> int:
         raise NotFound(f"no deployment {name!r}")
 
+    async def next_seq(self, name: str) -> int:
+        raise NotFound(f"no deployment {name!r}")
+
     def follow(self, name: str, from_seq: int) -> AbstractAsyncContextManager[Follow]:
         raise NotFound(f"no deployment {name!r}")
 
