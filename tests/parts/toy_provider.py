@@ -12,7 +12,8 @@ from tests.parts.toy_worker import ToyWorker
 
 
 class ToyProvider:
-    """Starts toys. `fail` is raised by `start`, `broken` by `machines`; `mute` ones never join."""
+    """Starts toys. `fail` is raised by `start`, `broken` by `machines`; `mute` ones never join, and none before `doors`
+    is set (a test may put an event of its own there)."""
 
     def __init__(self, directory: Path, join_token: str) -> None:
         self._to_launch, self._launched = trio.open_memory_channel[ToyWorker](100)
@@ -22,6 +23,9 @@ class ToyProvider:
         self.scopes: dict[str, trio.CancelScope] = {}
         self.ended: dict[str, str] = {}
         self.starts: list[str] = []
+        self.started_at: list[float] = []
+        self.doors = trio.Event()
+        self.doors.set()
         self.stops: list[str] = []
         self.fail: BlacktreeError | None = None
         self.broken: Exception | None = None
@@ -42,6 +46,7 @@ class ToyProvider:
     async def start(self, worker_id: str) -> None:
         await trio.lowlevel.checkpoint()
         self.starts.append(worker_id)
+        self.started_at.append(trio.current_time())
         if self.fail is not None:
             raise self.fail
         toy = ToyWorker(worker_id, pool=self.settings.pool, slots=self.settings.slots, automatic=self.automatic)
@@ -55,6 +60,7 @@ class ToyProvider:
         """Runs the toys. Not in the house's own tasks: workers outlive their orchestrator, and its island."""
         async with trio.open_nursery() as nursery:
             async for toy in self._launched:
+                await self.doors.wait()
                 nursery.start_soon(self._live, toy)
 
     async def _live(self, toy: ToyWorker) -> None:
