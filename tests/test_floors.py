@@ -22,6 +22,7 @@ WORDS = {
     "keyfile": 0,
     "address": 0,
     "scaling": 0,
+    "role": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

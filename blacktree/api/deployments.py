@@ -8,11 +8,11 @@ import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from blacktree.api.answers import json_answer
 from blacktree.api.auth import Actor
 from blacktree.api.frame import text_frame
+from blacktree.api.handler import Handler, Method
 from blacktree.api.livelog import Reply, SendFrame, notification
 from blacktree.api.messages import MOST_EVENTS, clamp
 from blacktree.api.query import asked, number
@@ -120,18 +120,17 @@ class DeploymentRoutes:
         self._control = control
         self._body = body
 
-    def table(self, base: str) -> list[Route]:
-        one = f"{base}/{{name}}"
-        return [
-            Route(base, self.deploy, methods=["POST"]),
-            Route(base, self.list, methods=["GET"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(f"{one}/stop", self.stop, methods=["POST"]),
-            Route(f"{one}/restart", self.restart, methods=["POST"]),
-            Route(f"{one}/rollback", self.rollback, methods=["POST"]),
-            Route(f"{one}/events", self.events, methods=["GET"]),
-            Route(f"{one}/log", self.log, methods=["GET"]),
-        ]
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "deployment.deploy": self.deploy,
+            "deployment.list": self.list,
+            "deployment.get": self.get,
+            "deployment.stop": self.stop,
+            "deployment.restart": self.restart,
+            "deployment.rollback": self.rollback,
+            "deployment.events": self.events,
+            "deployment.log": self.log,
+        }
 
     async def deploy(self, request: Request) -> Response:
         wanted = wanted_from(await self._body(request, ("application/json",), required=True))
@@ -191,7 +190,7 @@ class DeploymentMethods:
         self._control = control
         self._actor = actor.name
 
-    def table(self) -> dict[str, Callable[[bytes], Awaitable[bytes]]]:
+    def table(self) -> dict[str, Method]:
         return {
             "deployment.deploy": self._deploy,
             "deployment.list": self._list,

@@ -8,11 +8,13 @@ from starlette.applications import Starlette
 from blacktree.api import pages
 from blacktree.api.answers import page, refusal
 from blacktree.api.auth import Auth
-from blacktree.api.exchange import LOGIN_PATH, WEBHOOKS_PATH, Message
+from blacktree.api.exchange import WEBHOOKS_PATH, Message
 from blacktree.api.metrics import Tally
+from blacktree.api.table import ROUTES
 from blacktree.errors import NotAllowed
+from blacktree.role import Role
 
-_OPEN = ("/healthz", "/readyz", LOGIN_PATH)
+_OPEN = frozenset(each.http.path for each in ROUTES.values() if each.http and each.role is Role.NONE)
 
 
 class Gate:

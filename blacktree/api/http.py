@@ -1,6 +1,5 @@
 """The Starlette application: jobs, events, logs, workers, health and metrics (contract.md, section 5)."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -8,7 +7,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from blacktree.api import messages, pages
 from blacktree.api.answers import json_answer, page, refusal
@@ -20,15 +18,17 @@ from blacktree.api.exchange import Application
 from blacktree.api.farmfeed import wait_for_farm_events
 from blacktree.api.faults import unexpected
 from blacktree.api.gate import Gate
+from blacktree.api.handler import Handler
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.outline import AskOutline, outline
 from blacktree.api.query import asked, last_of, number, state_named
 from blacktree.api.search import MOST_HITS, Question, search
-from blacktree.api.secrets import secret_routes
-from blacktree.api.sources import source_routes
+from blacktree.api.secrets import secret_handlers
+from blacktree.api.sources import source_handlers
 from blacktree.api.text import text_answer
-from blacktree.api.webhooks import webhook_routes
+from blacktree.api.webhooks import webhook_handlers
+from blacktree.api.wiring import routes_of
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest, BlacktreeError, NotFound
 from blacktree.orchestrator.control import Control
@@ -40,7 +40,7 @@ def make_app(control: Control, auth: Auth, config: DoorConfig, tally: Tally) -> 
     """The application as the door calls it: the gate, then the routes."""
     rooms = _Routes(control, auth, config, tally)
     app = Starlette(
-        routes=rooms.table(),
+        routes=routes_of(rooms.handlers()),
         exception_handlers={BlacktreeError: _told, HTTPException: _told_by_starlette, Exception: _unforeseen},
     )
     app.router.redirect_slashes = False
@@ -57,32 +57,33 @@ class _Routes:
         self._tally = tally
         self._assets = Assets()
 
-    def table(self) -> list[Route]:
-        api = "/api/v1"
-        return [
-            Route("/", self.home, methods=["GET"]),
-            Route("/viewer/{name}", self.asset, methods=["GET"]),
-            Route("/login", self.login, methods=["GET", "POST"]),
-            Route("/healthz", self.healthz, methods=["GET"]),
-            Route("/readyz", self.readyz, methods=["GET"]),
-            Route("/metrics", self.metrics, methods=["GET"]),
-            Route("/ws", self.no_websocket, methods=["GET"]),
-            Route(f"{api}/jobs", _by_method(GET=self.jobs, POST=self.submit), methods=["GET", "POST"]),
-            Route(f"{api}/jobs/{{id}}", self.job, methods=["GET"]),
-            Route(f"{api}/jobs/{{id}}/cancel", self.cancel, methods=["POST"]),
-            Route(f"{api}/jobs/{{id}}/retry", self.retry, methods=["POST"]),
-            Route(f"{api}/jobs/{{id}}/events", self.events, methods=["GET"]),
-            Route(f"{api}/jobs/{{id}}/search", self.search, methods=["GET"]),
-            Route(f"{api}/jobs/{{id}}/outline", self.outline, methods=["GET"]),
-            Route(f"{api}/jobs/{{id}}/log", self.log, methods=["GET"]),
-            Route(f"{api}/workers", self.workers, methods=["GET"]),
-            Route(f"{api}/workers/{{id}}/drain", self.drain, methods=["POST"]),
-            Route(f"{api}/events", self.farm_events, methods=["GET"]),
-            *source_routes(self._control, self._config),
-            *secret_routes(self._control, self._config),
-            *webhook_routes(self._control, self._config),
-            *DeploymentRoutes(self._control.deployments, self._body).table(f"{api}/deployments"),
-        ]
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "page.home": self.home,
+            "page.asset": self.asset,
+            "page.login": self.login,
+            "page.login.form": self.login,
+            "page.websocket": self.no_websocket,
+            "probe.health": self.healthz,
+            "probe.ready": self.readyz,
+            "probe.metrics": self.metrics,
+            "job.submit": self.submit,
+            "job.list": self.jobs,
+            "job.get": self.job,
+            "job.cancel": self.cancel,
+            "job.retry": self.retry,
+            "job.events": self.events,
+            "job.search": self.search,
+            "job.outline": self.outline,
+            "job.log": self.log,
+            "worker.list": self.workers,
+            "worker.drain": self.drain,
+            "farm.events": self.farm_events,
+            **source_handlers(self._control, self._config),
+            **secret_handlers(self._control, self._config),
+            **webhook_handlers(self._control, self._config),
+            **DeploymentRoutes(self._control.deployments, self._body).handlers(),
+        }
 
     async def home(self, request: Request) -> Response:
         return self._assets.answer("index.html", request)
@@ -216,13 +217,6 @@ class _Routes:
     async def _body(self, request: Request, kinds: tuple[str, ...], *, required: bool = False) -> bytes:
         limit = min(self._config.maximum_body_bytes, MAX_SPEC_BYTES)
         return await read_body(request, kinds, limit, required=required)
-
-
-def _by_method(**handlers: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    async def chosen(request: Request) -> Response:
-        return await handlers["GET" if request.method == "HEAD" else request.method](request)
-
-    return chosen
 
 
 async def _told(request: Request, error: Exception) -> Response:

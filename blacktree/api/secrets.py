@@ -2,16 +2,15 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
+from blacktree.api.handler import Handler, Method
 from blacktree.api.query import asked
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest
@@ -74,22 +73,25 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`secret.list`."""
 
 
-def secret_routes(control: Control, config: DoorConfig) -> list[Route]:
-    """`/api/v1/secrets` and below."""
+def secret_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
+    """The handlers of `/api/v1/secrets` and below, by operation."""
     secrets = control.secrets
 
     async def listing(request: Request) -> Response:
         asked(request)
         return json_answer(await listed(secrets))
 
-    async def one(request: Request) -> Response:
+    async def put(request: Request) -> Response:
         asked(request)
         kind, name, actor = request.path_params["kind"], request.path_params["name"], request.state.actor.name
-        if request.method == "DELETE":
-            await secrets.remove(name, kind=kind_named(kind), actor=actor)
-            return Response(status_code=204)
         body = await read_body(request, _JSON, config.maximum_body_bytes, required=True, advice=_SMALLER)
         return json_answer(await _put(secrets, kind, name, decode_json(body, SecretBody, where="body"), actor))
+
+    async def remove(request: Request) -> Response:
+        asked(request)
+        kind, name, actor = request.path_params["kind"], request.path_params["name"], request.state.actor.name
+        await secrets.remove(name, kind=kind_named(kind), actor=actor)
+        return Response(status_code=204)
 
     async def rotate(request: Request) -> Response:
         asked(request)
@@ -98,15 +100,10 @@ def secret_routes(control: Control, config: DoorConfig) -> list[Route]:
         done = await secrets.rotate(wanted.new_key_file, actor=request.state.actor.name)
         return json_answer(msgspec.to_builtins(done))
 
-    base = "/api/v1/secrets"
-    return [
-        Route(base, listing, methods=["GET"]),
-        Route(f"{base}/rotate", rotate, methods=["POST"]),
-        Route(f"{base}/{{kind}}/{{name}}", one, methods=["PUT", "DELETE"]),
-    ]
+    return {"secret.list": listing, "secret.put": put, "secret.remove": remove, "secret.rotate": rotate}
 
 
-def secret_methods(control: Control, actor: str) -> dict[str, Callable[[bytes], Awaitable[bytes]]]:
+def secret_methods(control: Control, actor: str) -> dict[str, Method]:
     """`secret.put`, `secret.remove`, `secret.list`, `secret.rotate`."""
     secrets = control.secrets
 

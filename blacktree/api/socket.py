@@ -1,6 +1,5 @@
 """JSON-RPC 2.0 over one websocket: a reader, its requests and its watches; the first side to end ends all."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +13,7 @@ from blacktree.api.auth import Actor
 from blacktree.api.deployments import WATCH, DeploymentMethods, watch_deployment
 from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
+from blacktree.api.handler import Method
 from blacktree.api.history import AskHistory
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.livelog import Watches, watch_farm, watch_job
@@ -22,7 +22,9 @@ from blacktree.api.outline import AskOutline, outline
 from blacktree.api.search import Question, search
 from blacktree.api.secrets import secret_methods
 from blacktree.api.sources import source_methods
+from blacktree.api.table import METHODS
 from blacktree.api.wire import Wire
+from blacktree.api.wiring import admit, check_methods
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest, BlacktreeError, NotFound, Unavailable
 from blacktree.job import JobState
@@ -38,7 +40,7 @@ log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(messages.Envelope).decode
 _NULL = b"null"
-_WATCHES = ("job.watch", "farm.watch", WATCH)
+_WATCHES = tuple(name for name, each in METHODS.items() if each.socket and each.socket.notifications)
 # What the peer did wrong (RFC 6455, section 7.4.1); the library closes without telling it.
 _UNSAID = (1002, 1007)
 
@@ -57,7 +59,7 @@ class Session:
         self._actor = actor
         self._watches = Watches(config.maximum_watches)
         self._requests = 0
-        self._methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
+        self._methods: dict[str, Method] = {
             "job.submit": self._submit,
             "job.get": self._get,
             "job.list": self._list,
@@ -78,6 +80,7 @@ class Session:
             **DeploymentMethods(control.deployments, actor).table(),
             **secret_methods(control, actor.name),
         }
+        check_methods((*self._methods, *_WATCHES))
 
     async def run(self, wire: Wire) -> None:
         """Speak until either side ends. The wire's first bytes are the upgrade's head."""
@@ -154,9 +157,9 @@ class Session:
         if version != "2.0" or not method:
             why = '`jsonrpc` must be "2.0"' if version != "2.0" else "`method` must be a string"
             await self._refuse(identity or _NULL, faults.INVALID_REQUEST, why)
-        elif method not in self._methods and method not in _WATCHES:
+        elif method not in METHODS:
             if identity:
-                guess = nearest(method, [*self._methods, *_WATCHES])
+                guess = nearest(method, list(METHODS))
                 advice = {"advice": f"did you mean `{guess}`?"} if guess else {}
                 await self._refuse(identity, faults.NO_SUCH_METHOD, f"no method {method[:100]!r}", advice)
         elif self._requests >= MOST_REQUESTS:
@@ -169,6 +172,7 @@ class Session:
     async def _serve(self, identity: bytes, method: str, params: bytes) -> None:
         counted = True
         try:
+            admit(METHODS[method], self._actor)
             if not params.startswith(b"{"):
                 raise BadRequest("params: expected an object", path="params", code="invalid")
             if method in self._methods:

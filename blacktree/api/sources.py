@@ -1,15 +1,15 @@
 """Sources over HTTP and websocket: declared, listed, changed, removed."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
+from blacktree.api.handler import Handler, Method
+from blacktree.api.query import asked
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest
 from blacktree.orchestrator.control import Control
@@ -21,14 +21,16 @@ from blacktree.strict import decode_json
 _JSON = ("application/json",)
 _encode = msgspec.json.Encoder().encode
 
-Method = Callable[[bytes], Awaitable[bytes]]
 
+class ByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`source.get`, `source.remove`."""
 
-class _ByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-class _Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`source.edit`: the fields to replace."""
+
     name: str
     changes: dict[str, Any]
 
@@ -43,30 +45,38 @@ def source_json(view: SourceView) -> dict[str, Any]:
     return value | {"configured": view.configured}
 
 
-def source_routes(control: Control, config: DoorConfig) -> list[Route]:
-    """The routes, for the table."""
+def source_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
+    """The routes' handlers, by operation."""
     limit = min(config.maximum_body_bytes, MAX_SPEC_BYTES)
 
+    async def add(request: Request) -> Response:
+        value = _object(await read_body(request, _JSON, limit, required=True), "source")
+        view = await control.sources.add(source_from(value), actor=request.state.actor.name)
+        return json_answer(source_json(view), 201, {"location": f"/api/v1/sources/{view.source.name}"})
+
     async def every(request: Request) -> Response:
-        if request.method == "POST":
-            value = _object(await read_body(request, _JSON, limit, required=True), "source")
-            view = await control.sources.add(source_from(value), actor=request.state.actor.name)
-            return json_answer(source_json(view), 201, {"location": f"/api/v1/sources/{view.source.name}"})
+        asked(request)
         return json_answer({"sources": [source_json(view) for view in control.sources.all()]})
 
-    async def one(request: Request) -> Response:
-        name, actor = str(request.path_params["name"]), request.state.actor.name
-        if request.method == "PATCH":
-            changes = _object(await read_body(request, _JSON, limit, required=True), "source")
-            return json_answer(source_json(await control.sources.edit(name, changes, actor=actor)))
-        if request.method == "DELETE":
-            return json_answer(source_json(await control.sources.remove(name, actor=actor)))
-        return json_answer(source_json(control.sources.get(name)))
+    async def get(request: Request) -> Response:
+        asked(request)
+        return json_answer(source_json(control.sources.get(_name(request))))
 
-    return [
-        Route("/api/v1/sources", every, methods=["GET", "POST"]),
-        Route("/api/v1/sources/{name}", one, methods=["GET", "PATCH", "DELETE"]),
-    ]
+    async def edit(request: Request) -> Response:
+        changes = _object(await read_body(request, _JSON, limit, required=True), "source")
+        view = await control.sources.edit(_name(request), changes, actor=request.state.actor.name)
+        return json_answer(source_json(view))
+
+    async def remove(request: Request) -> Response:
+        return json_answer(source_json(await control.sources.remove(_name(request), actor=request.state.actor.name)))
+
+    return {
+        "source.add": add,
+        "source.list": every,
+        "source.get": get,
+        "source.edit": edit,
+        "source.remove": remove,
+    }
 
 
 def source_methods(control: Control, actor: str) -> dict[str, Method]:
@@ -80,14 +90,14 @@ def source_methods(control: Control, actor: str) -> dict[str, Method]:
         return _encode({"sources": [source_json(view) for view in control.sources.all()]})
 
     async def get(params: bytes) -> bytes:
-        return _encode(source_json(control.sources.get(decode_json(params, _ByName, where="params").name)))
+        return _encode(source_json(control.sources.get(decode_json(params, ByName, where="params").name)))
 
     async def edit(params: bytes) -> bytes:
-        asked = decode_json(params, _Edit, where="params")
-        return _encode(source_json(await control.sources.edit(asked.name, asked.changes, actor=actor)))
+        wanted = decode_json(params, Edit, where="params")
+        return _encode(source_json(await control.sources.edit(wanted.name, wanted.changes, actor=actor)))
 
     async def remove(params: bytes) -> bytes:
-        name = decode_json(params, _ByName, where="params").name
+        name = decode_json(params, ByName, where="params").name
         return _encode(source_json(await control.sources.remove(name, actor=actor)))
 
     return {
@@ -97,6 +107,10 @@ def source_methods(control: Control, actor: str) -> dict[str, Method]:
         "source.edit": edit,
         "source.remove": remove,
     }
+
+
+def _name(request: Request) -> str:
+    return str(request.path_params["name"])
 
 
 def _object(body: bytes, where: str) -> dict[str, Any]:

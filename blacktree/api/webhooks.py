@@ -2,10 +2,10 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
+from blacktree.api.handler import Handler
 from blacktree.config import DoorConfig
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.hookcontrol import Delivery
@@ -16,8 +16,8 @@ _ADVICE = "let the webhook report fewer events, or raise `maximum_webhook_bytes`
 _STATUS = {"accepted": 202, "known": 200, "ignored": 202, "pong": 200}
 
 
-def webhook_routes(control: Control, config: DoorConfig) -> list[Route]:
-    """The routes, for the table."""
+def webhook_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
+    """The handlers, by operation."""
 
     async def receive(request: Request) -> Response:
         limit = config.maximum_webhook_bytes
@@ -32,5 +32,4 @@ def webhook_routes(control: Control, config: DoorConfig) -> list[Route]:
         answer = {"status": receipt.status, "delivery": receipt.delivery or None, "reason": receipt.reason or None}
         return json_answer(answer | {"sources": receipt.sources}, _STATUS[receipt.status])
 
-    base = "/api/v1/webhooks/{forge}"
-    return [Route(base, receive, methods=["POST"]), Route(f"{base}/{{source}}", receive, methods=["POST"])]
+    return {"webhook.receive": receive, "webhook.receive.source": receive}

@@ -1,0 +1,120 @@
+"""Deployments: what is kept running."""
+
+from blacktree.api import deployments as asked
+from blacktree.api import messages, shapes
+from blacktree.api.table.jobs import EventsQuery
+from blacktree.api.table.operation import Concerns, Http, Notification, Operation, Socket
+from blacktree.deployment import DeployImage
+from blacktree.role import Role
+from blacktree.spec import JobSpec
+
+_ALL = "/api/v1/deployments"
+_ONE = f"{_ALL}/{{name}}"
+_CHANGES = ("not_found", "conflict", "invalid", "malformed", "storage_failed")
+
+DEPLOYMENTS = (
+    Operation(
+        name="deployment.deploy",
+        summary="A new version of a deployment: of an image, or of what a job with `run` will build.",
+        role=Role.SUBMIT,
+        concerns=Concerns.SPEC,
+        errors=("invalid", "malformed", "conflict", "port_taken", "name_taken", "too_large", "draining"),
+        result=shapes.Deployed,
+        http=Http(verb="POST", path=_ALL, body=(DeployImage, JobSpec), required=True, statuses=(201, 200), keyed=True),
+        socket=Socket(params=(DeployImage, JobSpec)),
+    ),
+    Operation(
+        name="deployment.list",
+        summary="All deployments, by name.",
+        role=Role.VIEW,
+        concerns=Concerns.EACH,
+        errors=("bad_query", "invalid"),
+        result=shapes.Deployments,
+        http=Http(verb="GET", path=_ALL, query=messages.Nothing),
+        socket=Socket(params=messages.Nothing),
+    ),
+    Operation(
+        name="deployment.get",
+        summary="One deployment.",
+        role=Role.VIEW,
+        concerns=Concerns.DEPLOYMENT,
+        errors=("not_found", "bad_query", "invalid"),
+        result=shapes.Deployment,
+        http=Http(verb="GET", path=_ONE, query=messages.Nothing),
+        socket=Socket(params=asked.ByName),
+    ),
+    Operation(
+        name="deployment.stop",
+        summary="Stop it; answers when its containers are gone, or after a minute.",
+        role=Role.SUBMIT,
+        concerns=Concerns.DEPLOYMENT,
+        errors=_CHANGES,
+        result=shapes.Deployment,
+        http=Http(verb="POST", path=f"{_ONE}/stop", body=asked.Nothing),
+        socket=Socket(params=asked.ByName),
+    ),
+    Operation(
+        name="deployment.restart",
+        summary="New containers for what serves; a stopped one starts its last version.",
+        role=Role.SUBMIT,
+        concerns=Concerns.DEPLOYMENT,
+        errors=(*_CHANGES, "nothing_to_start"),
+        result=shapes.Deployment,
+        http=Http(verb="POST", path=f"{_ONE}/restart", body=asked.Nothing),
+        socket=Socket(params=asked.ByName),
+    ),
+    Operation(
+        name="deployment.rollback",
+        summary="A new version like an earlier one: the one that ran before, or the one of this number.",
+        role=Role.SUBMIT,
+        concerns=Concerns.DEPLOYMENT,
+        errors=(*_CHANGES, "nothing_earlier", "not_built"),
+        result=shapes.Deployed,
+        http=Http(verb="POST", path=f"{_ONE}/rollback", body=asked.RollbackBody, statuses=(201,)),
+        socket=Socket(params=asked.Rollback),
+    ),
+    Operation(
+        name="deployment.events",
+        summary="The events of its log from a number on; an empty list past the end.",
+        role=Role.VIEW,
+        concerns=Concerns.DEPLOYMENT,
+        errors=("not_found", "bad_query", "invalid"),
+        result=shapes.DeploymentEventPage,
+        http=Http(verb="GET", path=f"{_ONE}/events", query=EventsQuery),
+        socket=Socket(params=asked.ReadLog),
+    ),
+    Operation(
+        name="deployment.log",
+        summary="What its containers print, plain, as far as it is kept, or a range of its bytes.",
+        role=Role.VIEW,
+        concerns=Concerns.DEPLOYMENT,
+        errors=("not_found", "bad_query", "bad_range", "log_gone"),
+        http=Http(verb="GET", path=f"{_ONE}/log", query=messages.Nothing, statuses=(200, 206), media="text/plain"),
+    ),
+    Operation(
+        name="deployment.watch",
+        summary="A deployment and the events of its log from a number on, without end.",
+        role=Role.VIEW,
+        concerns=Concerns.DEPLOYMENT,
+        errors=("not_found", "invalid", "too_many_watches"),
+        result=shapes.DeploymentWatched,
+        socket=Socket(
+            params=asked.Watch,
+            notifications=(
+                Notification(name="deployment.events", params=shapes.JobEvents, summary="Events, batched, in order."),
+                Notification(
+                    name="deployment.changed", params=shapes.DeploymentChanged, summary="The deployment has changed."
+                ),
+                Notification(name="watch.failed", params=shapes.WatchFailed, summary="The watch has ended early."),
+            ),
+        ),
+    ),
+    Operation(
+        name="deployment.unwatch",
+        summary="End a watch of a deployment.",
+        role=Role.VIEW,
+        errors=("not_found", "invalid"),
+        result=shapes.Empty,
+        socket=Socket(params=messages.Unwatch),
+    ),
+)

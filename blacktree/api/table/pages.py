@@ -1,0 +1,66 @@
+"""Pages, probes and figures: what is no part of `/api/v1`."""
+
+from blacktree.api import shapes
+from blacktree.api.table.operation import Http, Operation
+from blacktree.role import Role
+
+PAGES = (
+    Operation(
+        name="probe.health",
+        summary="The process answers.",
+        role=Role.NONE,
+        result=shapes.Health,
+        http=Http(verb="GET", path="/healthz"),
+    ),
+    Operation(
+        name="probe.ready",
+        summary="Whether the farm does all that it is there for; 503 while it does not.",
+        role=Role.NONE,
+        result=shapes.Ready,
+        http=Http(verb="GET", path="/readyz", statuses=(200, 503)),
+    ),
+    Operation(
+        name="probe.metrics",
+        summary="Figures in Prometheus' text format.",
+        role=Role.VIEW,
+        http=Http(verb="GET", path="/metrics", media="text/plain"),
+    ),
+    Operation(
+        name="page.home",
+        summary="The viewer.",
+        role=Role.VIEW,
+        http=Http(verb="GET", path="/", media="text/html"),
+    ),
+    Operation(
+        name="page.asset",
+        summary="A file of the viewer.",
+        role=Role.VIEW,
+        errors=("not_found",),
+        http=Http(verb="GET", path="/viewer/{name}", media="*/*"),
+    ),
+    Operation(
+        name="page.login",
+        summary="Where a browser is let in.",
+        role=Role.NONE,
+        http=Http(verb="GET", path="/login", media="text/html", statuses=(200, 303, 401)),
+    ),
+    Operation(
+        name="page.login.form",
+        summary="The form of that page: a token or a one-time code.",
+        role=Role.NONE,
+        http=Http(
+            verb="POST",
+            path="/login",
+            takes=("application/x-www-form-urlencoded",),
+            media="text/html",
+            statuses=(303, 401),
+        ),
+    ),
+    Operation(
+        name="page.websocket",
+        summary="The websocket; asked for anything else, it says so.",
+        role=Role.VIEW,
+        errors=("upgrade_required",),
+        http=Http(verb="GET", path="/ws", statuses=(101,)),
+    ),
+)

@@ -1,0 +1,58 @@
+"""Secrets: kept, forgotten, listed by name; never read."""
+
+from blacktree.api import messages, shapes
+from blacktree.api import secrets as asked
+from blacktree.api.table.operation import Http, Operation, Socket
+from blacktree.orchestrator.secretcontrol import Rotated
+from blacktree.role import Role
+from blacktree.secret import SecretView
+
+_ONE = "/api/v1/secrets/{kind}/{name}"
+_KEY = ("no_secrets_key", "secrets_key", "secrets_key_file", "invalid_key")
+
+SECRETS = (
+    Operation(
+        name="secret.list",
+        summary="All secrets without their values, and how the farm's key stands.",
+        role=Role.ADMIN,
+        errors=("bad_query", "invalid"),
+        result=shapes.Secrets,
+        http=Http(verb="GET", path="/api/v1/secrets", query=messages.Nothing),
+        socket=Socket(params=messages.Nothing),
+    ),
+    Operation(
+        name="secret.put",
+        summary="Keep a value under a name, in place of an earlier one.",
+        role=Role.ADMIN,
+        errors=(
+            "invalid",
+            "bad_request",
+            "malformed",
+            "unknown_kind",
+            "empty_value",
+            "too_large",
+            "storage_failed",
+            *_KEY,
+        ),
+        result=SecretView,
+        http=Http(verb="PUT", path=_ONE, query=messages.Nothing, body=asked.SecretBody, required=True),
+        socket=Socket(params=asked.PutSecret),
+    ),
+    Operation(
+        name="secret.remove",
+        summary="Forget a secret.",
+        role=Role.ADMIN,
+        errors=("not_found", "unknown_secret", "unknown_kind", "bad_request", "storage_failed"),
+        http=Http(verb="DELETE", path=_ONE, query=messages.Nothing, statuses=(204,)),
+        socket=Socket(params=asked.RemoveSecret),
+    ),
+    Operation(
+        name="secret.rotate",
+        summary="Seal every secret with another key.",
+        role=Role.ADMIN,
+        errors=("invalid", "malformed", "storage_failed", *_KEY),
+        result=Rotated,
+        http=Http(verb="POST", path="/api/v1/secrets/rotate", query=messages.Nothing, body=asked.RotateKey),
+        socket=Socket(params=asked.RotateKey),
+    ),
+)
