@@ -10,7 +10,7 @@ import trio
 
 from blacktree.cli.exits import CANCELED, FAILED, LEFT_RUNNING, OK
 from blacktree.cli.progress import JsonPrinter, PlainPrinter, Printer
-from blacktree.cli.wording import Event, shown
+from blacktree.cli.wording import Event, shown, stamp
 from blacktree.client import Client
 
 ENDS = {"running": OK, "failed": FAILED, "stopped": CANCELED}
@@ -21,6 +21,7 @@ class DeploymentPrinter(PlainPrinter):
     """Plain lines: what containers print as it is, what happens around them behind `==>`."""
 
     def event(self, event: Event) -> None:
+        self._stamp = f"{stamp(event['time'])} " if self._timestamps else ""
         match event["type"]:
             case "state":
                 why = f": {event['reason']}" if event.get("reason") else ""

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -53,6 +53,9 @@ class LivePrinter:
 
     def begin(self, job_id: str) -> None:
         self._console.print(Text(f"job {job_id}", style="bold"))
+
+    def know(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """It follows from the first event on."""
 
     def event(self, event: Event) -> None:
         match event["type"]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
@@ -36,6 +37,25 @@ class Duration(click.ParamType[float]):
             return parse_duration(str(value))
         except ValueError:
             self.fail(f"{value!r} is not a duration: use seconds, or a form such as 90s, 15m, 2h", param, ctx)
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment: so long ago (`10m`), or RFC 3339; without an offset it is this machine's time."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        text = str(value).strip()
+        try:
+            return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+        except (ValueError, OverflowError):
+            pass
+        try:
+            return datetime.fromisoformat(text.upper() if text[-1:] == "z" else text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: use a form such as 10m, 2h or 2026-01-31T12:00:00Z", param, ctx)
 
 
 class KeyValue(click.ParamType[tuple[str, str]]):

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from blacktree.cli.wording import Event, ending, seconds, shown, state_text
+from blacktree.cli.wording import Event, ending, seconds, shown, stamp, state_text
 
 if TYPE_CHECKING:
     from blacktree.client import Batch
@@ -20,6 +20,10 @@ class Printer(Protocol):
 
     def begin(self, job_id: str) -> None:
         """The job is on record under this id."""
+        ...
+
+    def know(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """The names of steps whose beginning is not among the events."""
         ...
 
     def event(self, event: Event) -> None:
@@ -70,6 +74,9 @@ class JsonPrinter:
     def begin(self, job_id: str) -> None:
         self.note(f"job {job_id}")
 
+    def know(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Programs read the ids."""
+
     def event(self, event: Event) -> None:
         self._out.write(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n")
 
@@ -91,12 +98,20 @@ class JsonPrinter:
 
 
 class PlainPrinter:
-    """Plain lines: what the build prints as it is, what happens around it behind `==>`."""
+    """Plain lines: what the build prints as it is, what happens around it behind `==>`.
 
-    def __init__(self, *, whole: bool = True, out: TextIO | None = None) -> None:
+    `timestamps`: each event's time before its line. `heads` false: on a pipe no word of whose lines they are.
+    """
+
+    def __init__(
+        self, *, whole: bool = True, out: TextIO | None = None, timestamps: bool = False, heads: bool = True
+    ) -> None:
         self._out = out or sys.stdout
         self._terminal = self._out.isatty()
         self._whole = whole
+        self._timestamps = timestamps
+        self._heads = heads or self._terminal
+        self._stamp = ""
         self._names: dict[str, str] = {}
         self._current: str | None = None
         self._piece = False
@@ -111,7 +126,11 @@ class PlainPrinter:
         self._write(f"==> job {job_id}")
         self._out.flush()
 
+    def know(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        self._names |= {step["step"]: step["name"] for step in steps}
+
     def event(self, event: Event) -> None:
+        self._stamp = f"{stamp(event['time'])} " if self._timestamps else ""
         match event["type"]:
             case "log":
                 self._log(event)
@@ -136,9 +155,11 @@ class PlainPrinter:
         self._out.flush()
 
     def _log(self, event: Event) -> None:
-        if event["step"] != self._current:
+        if event["step"] != self._current and self._heads:
             self._head(event["step"])
         # The pieces of an over-long line are put together again.
+        if not self._piece:
+            self._out.write(self._stamp)
         self._out.write(shown(event["line"], terminal=self._terminal))
         self._piece = bool(event.get("partial"))
         if not self._piece:
@@ -161,13 +182,14 @@ class PlainPrinter:
         if self._piece:
             self._out.write("\n")
             self._piece = False
-        self._out.write(shown(text, terminal=self._terminal) + "\n")
+        self._out.write(self._stamp + shown(text, terminal=self._terminal) + "\n")
 
     def note(self, text: str) -> None:
         self._out.flush()
         print(f"blacktree: {text}", file=sys.stderr, flush=True)
 
     def end(self, job: Mapping[str, Any]) -> None:
+        self._stamp = ""
         if self._whole:
             for line in ending(job):
                 self._write(line)

@@ -30,6 +30,16 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def stamp(time: str) -> str:
+    """An event's time in as many characters each time.
+
+    >>> stamp("2026-01-31T12:00:00.5Z")
+    '2026-01-31T12:00:00.500Z'
+    """
+    head, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{head}.{fraction[:3].ljust(3, '0')}Z"
+
+
 def state_text(event: Event) -> str:
     """A `state` event in words."""
     attempt = f" (attempt {event['attempt']})" if event.get("attempt") else ""

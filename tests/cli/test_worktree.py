@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blacktree.cli.worktree import Found, here, told, uncommitted, without_credentials
@@ -123,6 +123,7 @@ def test_credentials_of_a_remote_stay_here(clone: Path, url: str, bare: str, had
     assert any("user name or password" in line for line in found.lines) is had
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text("abc:/@?#%é\x1b", max_size=20), st.text("abc:@", min_size=1, max_size=12))
 def test_no_password_is_ever_told(rest: str, password: str) -> None:
     secret = f"hush{password.replace(':', '').replace('@', '')}"
