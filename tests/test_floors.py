@@ -23,6 +23,7 @@ WORDS = {
     "address": 0,
     "scaling": 0,
     "role": 0,
+    "histogram": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

@@ -84,12 +84,13 @@ class Consumer(Protocol):
 
 
 class BrokerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`reason` says in a sentence why it is away and what to do."""
+    """`reason` says in a sentence why it is away and what to do. `sessions`: how often it was reached so far."""
 
     connected: bool
     kind: str
     reason: str = ""
     since: datetime | None = None
+    sessions: int = 0
 
 
 class Broker(Protocol):

@@ -197,7 +197,8 @@ class EmbeddedBroker:
     def _stand(self, reason: str) -> None:
         connected = not reason
         since = self._status.since if connected == self._status.connected else now()
-        self._status = BrokerStatus(connected=connected, kind="embedded", reason=reason, since=since)
+        sessions = self._status.sessions + (connected and not self._status.connected)
+        self._status = BrokerStatus(connected=connected, kind="embedded", reason=reason, since=since, sessions=sessions)
         self._changed.set()
         self._changed = trio.Event()
         # Whoever waits for a message looks again, and meets the failure there.

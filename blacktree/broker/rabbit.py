@@ -179,6 +179,7 @@ class RabbitBroker:
         if (connected, reason) == (self._status.connected, self._status.reason):
             return
         since = self._status.since if connected == self._status.connected else now()
-        self._status = BrokerStatus(connected=connected, kind="rabbitmq", reason=reason, since=since)
+        sessions = self._status.sessions + (connected and not self._status.connected)
+        self._status = BrokerStatus(connected=connected, kind="rabbitmq", reason=reason, since=since, sessions=sessions)
         self._changed.set()
         self._changed = trio.Event()

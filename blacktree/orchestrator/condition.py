@@ -7,6 +7,7 @@ import trio
 
 from blacktree.broker.base import Broker
 from blacktree.concurrency.every import every
+from blacktree.concurrency.loopdelay import loop_delay
 from blacktree.concurrency.notify import notify, watchdog_seconds
 from blacktree.orchestrator.control import Readiness
 from blacktree.orchestrator.held import Book
@@ -34,7 +35,7 @@ class Condition:
         self.phase = "starting"
         self.more: list[Callable[[], list[str]]] = []
         """Further reasons for being degraded."""
-        self.loop_delay_seconds = 0.0
+        self.loop_delay = loop_delay()
 
     def set(self, phase: str) -> None:
         """`starting`, `ready` or `draining`."""
@@ -70,9 +71,6 @@ class Condition:
         before = self.readiness()
         task_status.started()
         async for _ in every(LOOK_SECONDS):
-            due = trio.current_time()
-            await trio.lowlevel.checkpoint()
-            self.loop_delay_seconds = trio.current_time() - due
             self._store_trouble = await self._store.health()
             ready = self.readiness()
             if ready != before:
@@ -100,20 +98,26 @@ def figures(
 ) -> dict[str, Any]:
     """Numbers by metric name; a dict is one value per label."""
     views = workers.views()
+    lags, status = journal.lags, broker.status()
     states = {state: sum(view.state == state for view in views) for state in ("free", "busy", "draining", "dead")}
     return {
         "jobs": {str(state): number for state, number in journal.counts.items()},
         "jobs_ended_total": dict(journal.ended),
         "attempts_held": len(book),
         "hand_offs_total": jobs.handed_off,
+        "hand_offs_refused_total": jobs.refused,
+        "leases_lost_total": workers.leases_lost,
         "attempts_lost_total": losses.lost,
         "commits_total": journal.commits,
         "published_total": relay.published,
         "log_readers": journal.readers,
+        "log_readers_behind": sum(lag > 0 for lag in lags),
+        "log_reader_lag_events": max(lags, default=0),
         "workers": states,
         "slots": sum(view.slots for view in views if view.state != "dead"),
         "slots_busy": sum(view.busy for view in views if view.state != "dead"),
-        "broker_connected": int(broker.status().connected),
+        "broker_connected": int(status.connected),
+        "broker_reconnects_total": max(0, status.sessions - 1),
         "ready": int(condition.readiness().state == "ready"),
-        "loop_delay_seconds": condition.loop_delay_seconds,
+        "event_loop_delay_seconds": condition.loop_delay,
     }

@@ -12,6 +12,7 @@ import trio
 from blacktree import __version__
 from blacktree.clock import new_id
 from blacktree.concurrency.island import open_island
+from blacktree.concurrency.loopdelay import sample_loop_delay
 from blacktree.concurrency.notify import notify, reloading
 from blacktree.concurrency.stopping import stopping
 from blacktree.config import Config
@@ -165,6 +166,8 @@ class House(Parts):
             for door in doors(self.desk):
                 await services.start(door.run)
             await services.start(self.condition.run, self.intake)
+            await services.start(self.measures.run)
+            await services.start(sample_loop_delay, self.condition.loop_delay)
             await services.start(self.scaler.run, address)
             async with trio.open_nursery() as running:
                 for held in adopted:

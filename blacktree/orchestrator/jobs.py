@@ -63,6 +63,7 @@ class Jobs:
         self._parcels = parcels
         self._slot_wait_seconds = slot_wait_seconds
         self.handed_off = 0
+        self.refused = 0
         # Queued on record, and put aside because waiting mends nothing: no ticket brings them any further.
         self.aside: set[str] = set()
 
@@ -193,6 +194,7 @@ class Jobs:
         if answer is None or answer.accepted:
             self.handed_off += 1
             return True
+        self.refused += 1
         log.info("hand-off refused", job=job.id, worker=member.id, reason=answer.reason)
         if answer.code == "fenced":
             await self._ledger.commit(job.id, moves.absent(held.name, self._rules))

@@ -28,6 +28,7 @@ class Journal:
         self.commits = 0
         self.ended: dict[str, int] = {}
         self.counts: dict[JobState, int] = {}
+        self._readers: set[Reader] = set()
 
     async def count(self) -> None:
         """Count what is on record; from then on the counts follow the commits, until jobs are forgotten."""
@@ -90,7 +91,12 @@ class Journal:
             job = await self._store.get(job_id)
             if job.ended:
                 fanout.ended = True
-            yield Reader(self._store, fanout, job, max(1, from_seq))
+            reader = Reader(self._store, fanout, job, max(1, from_seq))
+            self._readers.add(reader)
+            try:
+                yield reader
+            finally:
+                self._readers.discard(reader)
         finally:
             fanout.readers -= 1
             if fanout.readers == 0 and self._fanouts.get(job_id) is fanout:
@@ -100,6 +106,11 @@ class Journal:
     def readers(self) -> int:
         """How many are reading along now."""
         return sum(fanout.readers for fanout in self._fanouts.values())
+
+    @property
+    def lags(self) -> list[int]:
+        """How many events each reader is behind what came while it read along."""
+        return [reader.lag for reader in self._readers]
 
 
 class Reader:
@@ -111,6 +122,11 @@ class Reader:
         self._seq = seq
         self._count = 0
         self.job = job
+
+    @property
+    def lag(self) -> int:
+        """How many events it is behind the newest."""
+        return max(0, self._fanout.next_seq - self._seq)
 
     def __aiter__(self) -> "Reader":
         return self

@@ -23,6 +23,7 @@ from blacktree.orchestrator.jobs import Jobs
 from blacktree.orchestrator.journal import Journal
 from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.losses import Losses
+from blacktree.orchestrator.measures import Measures
 from blacktree.orchestrator.original import Translator
 from blacktree.orchestrator.parcel import Parcels
 from blacktree.orchestrator.publications import Publications
@@ -74,6 +75,7 @@ class Parts:
         self.chronicle = Chronicle(store, self.journal.touch)
         self.book = Book()
         self.recent = Recent()
+        self.measures = Measures(store)
         self.relay = Relay(store, self.broker)
         self.publications = Publications(store, self.book)
         self.retention = Retention(store, self.chronicle, settings.retention_days, self._forgotten)
@@ -205,6 +207,7 @@ class Parts:
             self.tokens.on_commit,
             self.delays.on_commit,
             self.journal.on_commit,
+            self.measures.on_commit,
             self.groups.on_commit,
             self.statuses.on_commit,
             self.deployments.on_commit,
@@ -222,6 +225,8 @@ class Parts:
             self.deployments.figures()
             | self.hooks.figures()
             | self.scaler.figures()
+            | self.measures.figures()
+            | {"store_commit_seconds": self.store.commit_seconds}
             | figures(
                 book=self.book,
                 jobs=self.jobs,

@@ -52,6 +52,7 @@ class Workers:
         self.census = Census()
         self._members: dict[str, Member] = {}
         self._lease_until: dict[str, float] = {}
+        self.leases_lost = 0
         self._draining: set[str] = set()
         self._changed = trio.Event()
         self._waiting = 0
@@ -234,6 +235,7 @@ class Workers:
         """Workers whose lease has run out, each told once; a living one is dead from here on."""
         time = trio.current_time()
         over = [worker_id for worker_id, until in self._lease_until.items() if until <= time]
+        self.leases_lost += len(over)
         for worker_id in over:
             del self._lease_until[worker_id]
             member = self._members.get(worker_id)

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from blacktree.event import FarmEvent, Record
+from blacktree.histogram import Histogram
 from blacktree.job import Job, JobState
 
 
@@ -118,6 +119,10 @@ class JobTable(Protocol):
 
     async def queued_by_pool(self) -> dict[str, int]:
         """How many queued jobs each pool has; pools without one may be missing."""
+        ...
+
+    async def oldest_queued(self) -> dict[str, datetime]:
+        """Since when the queued job with the lowest id waits, by pool; pools without one are missing."""
         ...
 
     async def ahead(self, job: Job) -> int:
@@ -281,6 +286,11 @@ class Store(JobTable, LogTable, StreamTable, Outbox, QueueTable, FarmLog, Docume
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The writer; calls `started()` when the store can be used (migrated, recovered). Ends when cancelled, after
         what was handed to it is committed."""
+        ...
+
+    @property
+    def commit_seconds(self) -> Histogram:
+        """How long transactions took, waiting for the disk included; empty where there are none."""
         ...
 
     async def meta(self, key: str, value: str | None = None) -> str | None:

@@ -7,6 +7,7 @@ import trio
 
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import StorageFailed
+from blacktree.histogram import QUICK, Histogram
 from blacktree.storage.writer import Item
 
 _MOST = 512
@@ -35,6 +36,7 @@ class Group:
         self._open = False
         # A limiter of its own: the writer never waits behind other threads' work.
         self._limiter = trio.CapacityLimiter(1)
+        self.seconds = Histogram(QUICK)
 
     async def __call__(self, item: Item) -> Any:
         if not self._open:
@@ -77,10 +79,12 @@ class Group:
             return
         items = [ticket.item for ticket in tickets]
         results: list[Any] = []
+        began = trio.current_time()
         try:
             # A group under way is finished, and told, whatever is cancelled: half of it may be durable already.
             with trio.move_on_after(30, shield=True):
                 results = await in_thread(lambda: self._commit(items), limiter=self._limiter)
+            self.seconds.observe(trio.current_time() - began)
             self._told(results)
         finally:
             for index, ticket in enumerate(tickets):

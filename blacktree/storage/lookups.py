@@ -3,6 +3,7 @@
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import TypeVar
 
 import trio
@@ -87,6 +88,10 @@ class Lookups(ABC):
     async def queued(self, *, after: str = "", limit: int = 1000) -> list[Job]:
         """As `JobTable.queued`."""
         return await self._ask_of_jobs(lambda connection, damaged: tables.queued(connection, after, limit, damaged))
+
+    async def oldest_queued(self) -> dict[str, datetime]:
+        """As `JobTable.oldest_queued`."""
+        return await self._ask_of_jobs(tables.oldest_queued)
 
     async def ahead(self, job: Job) -> int:
         """As `JobTable.ahead`."""

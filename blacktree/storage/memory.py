@@ -9,6 +9,7 @@ import msgspec
 
 from blacktree.errors import Broken, NotFound
 from blacktree.event import Record, span
+from blacktree.histogram import Histogram
 from blacktree.job import ACTIVE, Job, JobState
 from blacktree.storage import cursor as cursors
 from blacktree.storage.base import Commit, Decide, Decision, Listener, Outgoing, Page
@@ -55,6 +56,7 @@ class MemoryStore(MemoryQueues):
         self._outbox: dict[int, Outgoing] = {}
         self._next_outgoing = 1
         self._listeners: list[tuple[Listener, bool]] = []
+        self.commit_seconds = Histogram()
 
     # Jobs
 
@@ -159,6 +161,12 @@ class MemoryStore(MemoryQueues):
         """As `JobTable.queued_by_pool`."""
         await self._turn()
         return dict(Counter(job.spec.pool for job in self._jobs.values() if job.state == JobState.QUEUED))
+
+    async def oldest_queued(self) -> dict[str, datetime]:
+        """As `JobTable.oldest_queued`."""
+        await self._turn()
+        waiting = sorted((job for job in self._jobs.values() if job.state == JobState.QUEUED), key=lambda job: job.id)
+        return {job.spec.pool: job.queued_at for job in reversed(waiting)}
 
     async def ahead(self, job: Job) -> int:
         """As `JobTable.ahead`."""

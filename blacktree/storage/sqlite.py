@@ -14,6 +14,7 @@ import trio
 from blacktree.concurrency.threads import in_thread
 from blacktree.errors import StorageFailed
 from blacktree.event import FarmEvent, Record
+from blacktree.histogram import Histogram
 from blacktree.job import Job, JobState
 from blacktree.storage import documents, keeping, streams, tables
 from blacktree.storage.base import Commit, Decide, Listener, Outgoing, QueueItem, Revise
@@ -263,6 +264,11 @@ class SqliteStore(Lookups):
     async def pools(self) -> list[str]:
         """As `JobTable.pools`."""
         return sorted(+(await self._counted()).alive)
+
+    @property
+    def commit_seconds(self) -> Histogram:
+        """As `Store.commit_seconds`."""
+        return self._group.seconds
 
     # Trouble
 

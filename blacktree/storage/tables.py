@@ -3,6 +3,7 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
+from datetime import datetime
 
 import msgspec
 
@@ -82,6 +83,29 @@ def queued(connection: sqlite3.Connection, after: str, limit: int, damaged: Dama
         if jobs or not rows:
             return jobs
         after = rows[-1][0]
+
+
+def oldest_queued(connection: sqlite3.Connection, damaged: Damaged) -> dict[str, datetime]:
+    """As `JobTable.oldest_queued`."""
+    # One seek in an index for each pool and priority, however long the queue is.
+    found: dict[str, datetime] = {}
+    pool = ""
+    while True:
+        (pool,) = connection.execute(
+            "SELECT min(pool) FROM job WHERE state = 'queued' AND pool > ?", (pool,)
+        ).fetchone()
+        if pool is None:
+            return found
+        rows = [
+            row
+            for priority in range(10)
+            for row in connection.execute(
+                "SELECT id, body FROM job WHERE state = 'queued' AND pool = ? AND priority = ? ORDER BY id LIMIT 1",
+                (pool, priority),
+            )
+        ]
+        for each in _readable(sorted(rows)[:1], damaged):
+            found[pool] = each.queued_at
 
 
 def ahead(connection: sqlite3.Connection, job: Job) -> int:

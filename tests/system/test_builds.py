@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.parts.build_farm import BuildFarm, Ended, nonce, open_build_farm, open_engine
 from tests.parts.engine import BASE
@@ -502,3 +504,24 @@ async def test_the_command_line_builds_and_follows(world: World) -> None:
     assert lines[-1]["job"]["image"]["reference"] == f"{name}:cli"
     assert [event["seq"] for event in lines[:-1]] == list(range(1, len(lines)))
     assert word in done.stdout
+
+
+async def test_the_metrics_of_a_farm_that_built(world: World) -> None:
+    """What Prometheus' own parser reads after a real build, over HTTP."""
+    repository = world.repository("RUN echo a line")
+    await world.farm.built(repository)
+    async with httpx.AsyncClient() as http:
+        headers = {"authorization": f"Bearer {world.farm.token}"}
+        answer = await http.get(f"{world.farm.farm.url}/metrics", headers=headers, timeout=20)
+    assert answer.status_code == 200
+    samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+
+    def total(name: str, **labels: str) -> float:
+        wanted = [s for s in samples if s.name == f"blacktree_{name}" and labels.items() <= s.labels.items()]
+        return sum(s.value for s in wanted)
+
+    assert total("job_duration_seconds_count", outcome="succeeded") >= 1
+    assert all(total("step_duration_seconds_count", step=step) >= 1 for step in ("sync", "from", "run", "tag"))
+    assert total("log_lines_total") >= 1
+    assert total("attempts_total", outcome="succeeded") >= 1
+    assert repository.name not in answer.text
