@@ -93,7 +93,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """One replica and the worker that has it. `healthy_at`: since when it is seen healthy, by the orchestrator's clock.
 
     `restarts`: how often its container had been started again when it was first seen healthy. `stopping`: no longer
-    ordered; it stays on record until its worker has said that it is gone.
+    ordered; it stays on record until its worker has said that it is gone. `incoming`: it is to take the place of the
+    one of the same index, whose worker is drained. `avoid`: workers on which such a one did not come up.
     """
 
     version: int
@@ -104,6 +105,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     healthy_at: datetime | None = None
     restarts: int = 0
     stopping: bool = False
+    incoming: bool = False
+    avoid: list[str] = []
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +151,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         """Whether something is under way that time alone may bring on."""
         retiring = any(each.drain_until is not None and each.state not in ENDED for each in self.versions)
         restarting = any(each.restarting for each in self.versions)
-        return self.target is not None or retiring or restarting or any(each.stopping for each in self.placements)
+        placing = any(each.stopping or each.incoming for each in self.placements)
+        return self.target is not None or retiring or restarting or placing
 
 
 encode_deployment = msgspec.msgpack.Encoder().encode

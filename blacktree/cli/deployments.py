@@ -35,8 +35,8 @@ def deployments(as_json: bool) -> None:
     rows = [("DEPLOYMENT", "STATE", "SERVING", "NEXT", "HEALTHY", "AGE", "PORTS", "NOTE")]
     for each in found:
         serving, target = each["serving"], each["target"]
-        own = [replica for replica in each["replicas"] if replica["version"] == serving]
-        healthy = sum(replica["state"] == "healthy" for replica in own)
+        own = [row for row in each["replicas"] if row["version"] == serving and not row.get("incoming")]
+        healthy = sum(row["state"] == "healthy" for row in own)
         shown = _version(each, serving) or _version(each, target) or {}
         ports = ", ".join(f"{port['address']}:{port['host']}" for port in shown.get("run", {}).get("ports", []))
         rows.append(
@@ -133,7 +133,8 @@ def settled(found: Mapping[str, Any]) -> int | None:
     serving = _version(found, found["serving"])
     if serving is None:
         return 1
-    own = [each["state"] for each in found["replicas"] if each["version"] == serving["number"]]
+    rows = [each for each in found["replicas"] if each["version"] == serving["number"]]
+    own = [each["state"] for each in rows if not each.get("incoming")]
     if serving["restarting"] or not all(state in ("healthy", "failed") for state in own):
         return None
     return 0 if all(state == "healthy" for state in own) else 1
@@ -179,6 +180,7 @@ def deployment_lines(found: Mapping[str, Any]) -> list[str]:
             f"replica {each['version']}/{each['index']} {each['state'].replace('_', ' ')} on worker {each['worker_id']}"
         )
         text += f", {each['address']}" if each["address"] else ""
+        text += ", to take the place of the other" if each.get("incoming") else ""
         text += f", restarted {each['restarts']} times" if each["restarts"] else ""
         text += f": {each['reason']}" if each["reason"] else ""
         lines.append(text)

@@ -1,6 +1,8 @@
 """`blacktree workers` and `blacktree drain`: the pool."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -39,7 +41,10 @@ def workers(as_json: bool) -> None:
 @server_options
 @debug_option
 def drain(worker: str, undo: bool, as_json: bool) -> None:
-    """Let WORKER finish what it has and take nothing more. Remembered across restarts, until --undo."""
+    """Let WORKER finish what it has and take nothing more. Remembered across restarts, until --undo.
+
+    What deployments run on it moves to other workers where their specs allow it: a new container beside the old one,
+    and when that is healthy the old one ends. What nobody else can take stays, and is named."""
     from blacktree.cli.connection import ask
 
     found = ask(lambda farm: farm.drain(worker, undo=undo))
@@ -50,3 +55,15 @@ def drain(worker: str, undo: bool, as_json: bool) -> None:
     else:
         rest = f"{found['busy']} still running" if found["busy"] else "nothing runs on it"
         click.echo(f"worker {found['id']} takes nothing more; {rest}")
+        for line in leaving_lines(found):
+            click.echo(line)
+
+
+def leaving_lines(found: Mapping[str, Any]) -> list[str]:
+    """What becomes of the replicas on a drained worker, for a person."""
+    lines = []
+    for each in found.get("leaving", []):
+        which = f"deployment {each['deployment']}, replica {each['version']}/{each['index']}"
+        reason = f": {each['reason']}" if each["reason"] else ""
+        lines.append(f"{which} moves to {each['to']}{reason}" if each["to"] else f"{which} stays{reason}")
+    return lines

@@ -29,8 +29,21 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None
 
 
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica on a worker that is drained: where it goes, or (`to` is empty) why it stays."""
+
+    deployment: str
+    version: int
+    index: int
+    to: str = ""
+    reason: str = ""
+
+
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker as the outside sees it. `state`: `free`, `busy`, `draining`, `dead`; with `refusal` it takes nothing."""
+    """A worker as the outside sees it. `state`: `free`, `busy`, `draining`, `dead`; with `refusal` it takes nothing.
+
+    `leaving`: what deployments still have on it while it is drained.
+    """
 
     id: str
     state: str
@@ -48,6 +61,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     warm: list[str]
     registered_at: datetime
     last_seen_at: datetime
+    leaving: list[Leaving] = []
 
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):

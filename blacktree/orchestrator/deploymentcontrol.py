@@ -18,7 +18,8 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     """One container as the outside sees it.
 
     `state`: its worker's word for it (`pulling starting healthy unhealthy backing_off failed stopping stopped`), or
-    `ordered` (no word yet) or `unknown` (its worker is not here). `serving`: the front ports lead to it.
+    `ordered` (no word yet) or `unknown` (its worker is not here). `serving`: the front ports lead to it. `incoming`: it
+    is to take the place of the one of the same index, whose worker is drained.
     """
 
     version: int
@@ -34,6 +35,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     address: str = ""
     container: str = ""
+    incoming: bool = False
 
 
 class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):

@@ -246,7 +246,9 @@ def _replica(deployment: Deployment, place: Placement, facts: Facts) -> ReplicaV
     here = fact is not None and fact.alive
     if state is None or not here or state.generation != place.generation:
         word = ("stopping" if place.stopping else "ordered") if here else "unknown"
-        return ReplicaView(version=place.version, index=place.index, worker_id=place.worker_id, state=word)
+        return ReplicaView(
+            version=place.version, index=place.index, worker_id=place.worker_id, state=word, incoming=place.incoming
+        )
     return ReplicaView(
         version=place.version,
         index=place.index,
@@ -261,6 +263,7 @@ def _replica(deployment: Deployment, place: Placement, facts: Facts) -> ReplicaV
         reason=state.reason,
         address=state.address,
         container=state.container,
+        incoming=place.incoming,
     )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 import trio
 
-from blacktree.clock import now
+from blacktree.clock import Steady, now
 from blacktree.deployment import (
     Deployment,
     Version,
@@ -23,8 +23,10 @@ from blacktree.event import Notice, StateChanged
 from blacktree.job import Job
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.chronicle import Chronicle
+from blacktree.orchestrator.control import Leaving
 from blacktree.orchestrator.couriers import Couriers
 from blacktree.orchestrator.deploymentrecord import Decide, DeploymentRecord
+from blacktree.orchestrator.evacuation import outlook
 from blacktree.orchestrator.orders import Plan, plans
 from blacktree.orchestrator.placement import Facts, Land, WorkerFact, survey
 from blacktree.orchestrator.rollout import advance, refuse
@@ -66,6 +68,7 @@ class Deployments:
         self._expected: set[str] = set()
         self._seen: dict[str, Seen] = {}
         self._started_at = 0.0
+        self._steady = Steady()
         self._stir = trio.Event()
         self.logs = logs
         self.record = DeploymentRecord(store, self._wake)
@@ -166,7 +169,7 @@ class Deployments:
     async def _advance(self, name: str, facts: Facts) -> Facts:
         """Take one deployment as far as it goes now; answers how the workers stand afterwards."""
         for _ in range(20):
-            land, moment = survey(self.record.known.values(), name), now()
+            land, moment, steady = survey(self.record.known.values(), name), now(), self._steady.now()
             before = self.record.known.get(name)
             if before is None:
                 # Withdrawn meanwhile: the job that was to make its only version was refused.
@@ -175,10 +178,10 @@ class Deployments:
             fresh = target is not None and all(place.version != target.number for place in before.placements)
             if target is not None and fresh and (trouble := await self._trouble(target)):
                 decide = _refuse(target.number, trouble)
-            elif advance(before, facts, land, moment) is before:
+            elif advance(before, facts, land, moment, steady) is before:
                 break
             else:
-                decide = _advance(facts, land, moment)
+                decide = _advance(facts, land, moment, steady)
             await self.record.change(name, decide)
             self._couriers.give(plans(self.record.known.values()))
             facts = self.facts()
@@ -334,6 +337,14 @@ class Deployments:
             if place.worker_id == worker_id and place.healthy_at is not None
         }
 
+    def leaving(self, worker_id: str) -> list[Leaving]:
+        """What becomes of each replica on a worker that is drained."""
+        return outlook(self.record.known.values(), self.facts(), worker_id)
+
+    def drained(self) -> None:
+        """A worker is drained, or no longer: what runs on it is looked at."""
+        self.record.touch()
+
     def placed(self) -> set[str]:
         """The workers that some deployment is placed on."""
         return {place.worker_id for each in self.record.known.values() for place in each.placements}
@@ -363,9 +374,9 @@ def _settle(number: int, job: Job | None) -> Decide:
     return decide
 
 
-def _advance(facts: Facts, land: Land, moment: datetime) -> Decide:
+def _advance(facts: Facts, land: Land, moment: datetime, steady: datetime) -> Decide:
     def decide(found: Deployment | None) -> Deployment | None:
-        after = advance(found, facts, land, moment) if found is not None else None
+        after = advance(found, facts, land, moment, steady) if found is not None else None
         return releases.prune(after) if after is not None and after is not found else after
 
     return decide

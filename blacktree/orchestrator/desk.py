@@ -226,11 +226,18 @@ class Desk:
 
     def workers(self) -> list[WorkerView]:
         """See `Control.workers`."""
-        return self._workers.views()
+        return [self._with_leaving(each) for each in self._workers.views()]
 
     async def drain(self, worker_id: str, drain: bool, *, actor: str = "") -> WorkerView:
         """See `Control.drain`."""
-        return view(await self._workers.drain(worker_id, drain))
+        member = await self._workers.drain(worker_id, drain)
+        self._deployments.drained()
+        return self._with_leaving(view(member))
+
+    def _with_leaving(self, found: WorkerView) -> WorkerView:
+        if found.state != "draining":
+            return found
+        return msgspec.structs.replace(found, leaving=self._deployments.leaving(found.id))
 
     async def queue(self) -> QueueView:
         """See `Control.queue`."""

@@ -17,7 +17,7 @@ from blacktree.job import Image, Job, JobState, Origin, Outcome
 from blacktree.orchestrator.deploymentcontrol import DeploymentView
 from blacktree.orchestrator.orders import Plan
 from blacktree.rpc.replica import ReplicaName
-from blacktree.runspec import Port, RunSpec, Strategy
+from blacktree.runspec import Port, RunSpec, Strategy, Volume
 from blacktree.secret import SecretKind
 from blacktree.spec import JobSpec
 from tests.orchestrator.conftest import TOKEN, House, open_house
@@ -319,6 +319,30 @@ async def test_it_starts_elsewhere_when_its_worker_is_silent_for_long(house: Hou
         while first.orders_given.orders:
             await trio.sleep(0.02)
     assert (await house.control.deployments.get("web")).replicas[0].worker_id == second.id
+
+
+async def test_a_drained_worker_gives_away_what_others_can_take(house: House) -> None:
+    first = await a_worker(house)
+    await deploy(house)
+    await until(house, lambda view: view.deployment.serving == 1)
+    await deploy(house, name="data", volumes=[Volume(source="shop-data", target="/data")])
+    await until(house, lambda view: view.deployment.serving == 1, "data")
+    second = await a_worker(house)
+    drained = await house.control.drain(first.id, True)
+    rows = {each.deployment: (each.to, each.reason) for each in drained.leaving}
+    assert rows["web"] == (second.id, "")
+    assert rows["data"] == ("", "its volumes are on this worker; with `failover_seconds` it may start without them")
+    view = await until(
+        house, lambda view: [(each.worker_id, each.state) for each in view.replicas] == [(second.id, "healthy")]
+    )
+    assert view.deployment.serving == 1
+    assert [each.name.deployment for each in first.orders_given.orders] == ["data"]
+    events = await until_event(house, lambda event: event.get("code") == "moved")
+    codes = [event["code"] for event in events if event["type"] == "notice"]
+    assert codes == ["move", "moved"]
+    (still,) = next(each for each in house.control.workers() if each.id == first.id).leaving
+    assert (still.deployment, still.to) == ("data", "")
+    assert (await house.control.drain(first.id, False)).leaving == []
 
 
 async def test_everything_is_found_again_after_a_restart(tmp_path: Path) -> None:

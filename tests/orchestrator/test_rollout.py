@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from blacktree.deployment import MOVES, Deployment, Version, VersionState
 from blacktree.errors import Conflict, NotFound
-from blacktree.event import StateChanged
+from blacktree.event import Notice, StateChanged
 from blacktree.orchestrator import releases
+from blacktree.orchestrator.evacuation import outlook
 from blacktree.orchestrator.orders import plans
 from blacktree.orchestrator.placement import Land, WorkerFact, survey
 from blacktree.orchestrator.rollout import advance
 from blacktree.rpc.replica import ReplicaName, ReplicaState
-from blacktree.runspec import Port, RunSpec, Strategy
+from blacktree.runspec import Port, RunSpec, Strategy, Volume
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,6 +31,7 @@ class World:
         self.silent: dict[str, float] = {}
         self.states: dict[str, dict[ReplicaName, ReplicaState]] = {each: {} for each in self.workers}
         self.stale: set[str] = set()
+        self.draining: set[str] = set()
         self.behaviour: dict[int, dict[str, Any]] = {}
         self.deployments: dict[str, Deployment] = {}
         self.run = run
@@ -61,6 +63,7 @@ class World:
             each: WorkerFact(
                 id=each,
                 alive=each not in self.silent,
+                draining=each in self.draining and each not in self.silent,
                 silent_seconds=self.silent.get(each, 0.0),
                 current=each not in self.stale,
                 states=self.states[each] if each not in self.silent else {},
@@ -133,8 +136,12 @@ def check(before: Deployment, after: Deployment) -> None:
     assert after.target is None or after.version(after.target).state is VersionState.BUILT
     served = {plan.name.version for some in plans([after]).values() for plan in some if plan.serve}
     assert len(served) <= 1
-    live = [(each.version, each.index) for each in after.placements if not each.stopping]
-    assert len(live) == len(set(live)), "one replica in two places"
+    for incoming in (False, True):
+        rows = [each for each in after.placements if not each.stopping and each.incoming is incoming]
+        live = [(each.version, each.index) for each in rows]
+        assert len(live) == len(set(live)), "one replica in two places"
+    where = [(each.version, each.index, each.worker_id) for each in after.placements if not each.stopping]
+    assert len(where) == len(set(where)), "one replica twice on a worker"
     numbers = [each.number for each in after.happenings]
     assert numbers == sorted(set(numbers))
 
@@ -345,6 +352,160 @@ def test_a_silent_worker_loses_its_replicas_only_where_that_is_asked_for() -> No
         assert world.web.serving == 1
 
 
+def places(world: World) -> list[tuple[str, bool, bool]]:
+    return [(each.worker_id, each.incoming, each.stopping) for each in world.web.placements]
+
+
+def test_what_a_drained_worker_runs_moves_beside_then_instead() -> None:
+    world = World("w1", "w2", strategy=Strategy(drain_seconds=5, settle_seconds=3))
+    world.deploy()
+    world.settle(4)
+    world.draining.add("w1")
+    world.decide()
+    assert places(world) == [("w1", False, False), ("w2", True, False)]
+    # Both are ordered, and both may serve; the old one ends when the new one is healthy and has stayed so.
+    world.settle()
+    assert [len(world.states[each]) for each in ("w1", "w2")] == [1, 1]
+    world.now += timedelta(seconds=4)
+    world.decide()
+    assert places(world) == [("w1", False, True), ("w2", False, False)]
+    world.settle()
+    assert places(world) == [("w2", False, False)]
+    assert [each.record.code for each in world.web.happenings if isinstance(each.record, Notice)] == ["move", "moved"]
+    assert world.web.serving == 1
+
+
+def test_what_must_not_run_twice_ends_before_it_begins_elsewhere() -> None:
+    world = World("w1", "w2", strategy=Strategy(kind="recreate"))
+    world.deploy()
+    world.settle()
+    world.draining.add("w1")
+    world.decide()
+    assert places(world) == [("w1", False, True)]
+    world.stale.add("w1")
+    world.settle()
+    assert places(world) == [("w1", False, True)]
+    world.stale.clear()
+    world.settle()
+    assert places(world) == [("w2", False, False)]
+    assert world.web.serving == 1
+
+
+def test_a_silent_worker_may_still_run_what_must_not_run_twice() -> None:
+    world = World("w1", "w2", strategy=Strategy(kind="recreate"))
+    world.deploy()
+    world.settle()
+    world.draining.add("w1")
+    world.decide()
+    world.silent["w1"] = 1e6
+    world.settle()
+    assert places(world) == [("w1", False, True)]
+    world.silent.clear()
+    world.settle()
+    assert places(world) == [("w2", False, False)]
+
+
+@pytest.mark.parametrize("end", ["undo", "lost"])
+def test_a_move_is_called_off(end: str) -> None:
+    """When the old worker may keep it after all, or the new one is gone."""
+    world = World("w1", "w2")
+    world.deploy()
+    world.settle()
+    world.behaviour[1] = {"state": "starting"}
+    world.draining.add("w1")
+    world.decide()
+    assert len(places(world)) == 2
+    if end == "undo":
+        world.draining.clear()
+    else:
+        world.silent["w2"] = 100
+    world.behaviour.clear()
+    world.settle(100)
+    assert places(world) == [("w1", False, False)]
+    world.silent.clear()
+    world.settle()
+    assert places(world) == [("w1" if end == "undo" else "w2", False, False)]
+
+
+def test_one_that_does_not_come_up_elsewhere_stays_and_is_not_tried_there_again() -> None:
+    world = World("w1", "w2")
+    world.deploy()
+    world.settle()
+    world.draining.add("w1")
+    world.decide()
+    world.obey()
+    name = ReplicaName(deployment="web", version=1, index=0)
+    world.states["w2"][name] = msgspec.structs.replace(world.states["w2"][name], state="failed", reason="no such disk")
+    world.decide()
+    world.settle()
+    assert places(world) == [("w1", False, False)]
+    assert (world.web.serving, world.state(1)) == (1, "running")
+    (row,) = outlook([world.web], world.facts(), "w1")
+    assert (row.to, row.reason) == ("", "it did not become healthy on w2, and nobody else can take it")
+
+
+def test_a_drain_and_a_failover_are_one_move() -> None:
+    world = World("w1", "w2", "w3", failover_seconds=30.0)
+    world.deploy()
+    world.settle()
+    world.draining.add("w1")
+    world.decide()
+    world.silent["w1"] = 31
+    world.decide()
+    assert places(world) == [("w2", False, False)]
+    world.settle()
+    assert places(world) == [("w2", False, False)]
+
+
+def test_what_a_drained_worker_keeps_and_why() -> None:
+    world = World("w1", "w2")
+    world.deploy("near", pull=False, worker_id="w1")
+    world.deploy("data", volumes=[Volume(source="shop-data", target="/data")])
+    world.deploy("movable", volumes=[Volume(source="cache", target="/data")], failover_seconds=60)
+    world.deploy("port", ports=[Port(container=80, host=8080)])
+    world.deploy("other", ports=[Port(container=80, host=8080)])
+    for _ in range(4):
+        world.settle()
+    # Only w1 has them all: everything else is asked whether it could go to w2.
+    for name, deployment in world.deployments.items():
+        moved = [msgspec.structs.replace(each, worker_id="w1") for each in deployment.placements]
+        world.deployments[name] = msgspec.structs.replace(deployment, placements=moved)
+    world.draining.add("w1")
+    rows = {each.deployment: each for each in outlook(world.deployments.values(), world.facts(), "w1")}
+    assert rows["near"].reason == "its image is only on this worker; push the image to let it run elsewhere"
+    assert rows["data"].reason == "its volumes are on this worker; with `failover_seconds` it may start without them"
+    assert (rows["movable"].to, rows["port"].to) == ("w2", "w2")
+    world.draining.add("w2")
+    (row, *_) = [each for each in outlook(world.deployments.values(), world.facts(), "w1") if each.deployment == "port"]
+    assert row.reason == "no other worker in pool `default` can take it"
+    assert outlook(world.deployments.values(), world.facts(), "w2") == []
+
+
+def test_spans_are_measured_on_a_clock_that_nobody_sets() -> None:
+    """The wall clock jumps by a day, to and fro: nothing is late, and what stands by does so for its five seconds."""
+    world = World(strategy=Strategy(drain_seconds=5, settle_seconds=2))
+    world.deploy()
+    world.behaviour[1] = {"state": "starting"}
+    world.settle()
+    day = timedelta(days=1)
+    web = advance(world.web, world.facts(), Land(), world.now + day, world.now)
+    assert web.versions[0].state == "built"
+    assert advance(world.web, world.facts(), Land(), world.now, world.now + day).versions[0].state == "failed"
+
+
+def test_a_clock_set_back_between_two_starts_lengthens_nothing() -> None:
+    world = World(strategy=Strategy(drain_seconds=5, settle_seconds=2))
+    world.deploy()
+    world.settle(3)
+    world.deploy()
+    world.settle(3)
+    assert (world.web.serving, world.state(1)) == (2, "running")
+    world.now -= timedelta(days=1)
+    world.settle(6)
+    assert (world.web.serving, world.state(1)) == (2, "stopped")
+    assert all(each.healthy_at is None or each.healthy_at <= world.now for each in world.web.placements)
+
+
 def test_stop_restart_and_rollback() -> None:
     world = World()
     world.deploy(image="one")
@@ -433,6 +594,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("obey")),
     st.tuples(st.just("lose"), st.sampled_from(["w1", "w2"]), st.sampled_from([5.0, 100.0])),
     st.tuples(st.just("return"), st.sampled_from(["w1", "w2"])),
+    st.tuples(st.sampled_from(["drain", "undo"]), st.sampled_from(["w1", "w2"])),
     st.tuples(st.sampled_from(["stop", "restart", "rollback"])),
 )
 
@@ -465,6 +627,10 @@ def test_whatever_happens_it_keeps_its_rules_and_comes_to_rest(
                 world.silent[worker_id] = seconds
             case ("return", worker_id):
                 world.silent.pop(worker_id, None)
+            case ("drain", worker_id):
+                world.draining.add(worker_id)
+            case ("undo", worker_id):
+                world.draining.discard(worker_id)
             case (command,):
                 try:
                     after = {
@@ -477,10 +643,13 @@ def test_whatever_happens_it_keeps_its_rules_and_comes_to_rest(
                 world.deployments["web"] = after
         served = served_and_healthy(world)
         world.decide()
+        if kind == "recreate":
+            assert_no_second_copy(world, failover)
         if kind == "replace" and served and world.web.desired == "running" and "lose" not in event:
             assert world.web.serving is not None, "stopped although it was healthy"
     # Everybody behaves and is here: it ends as it is meant to be.
     world.silent.clear()
+    world.draining.clear()
     world.behaviour.clear()
     world.settle(2)
     world.settle(10)
@@ -490,6 +659,15 @@ def test_whatever_happens_it_keeps_its_rules_and_comes_to_rest(
     for name, state in [(n, s) for some in world.states.values() for n, s in some.items()]:
         assert (name.version == world.web.serving) is state.serving
     assert all(each.state in ("running", "stopped", "failed", "pending") for each in world.web.versions)
+
+
+def assert_no_second_copy(world: World, failover: float | None) -> None:
+    """What must not run twice is ordered once: nothing of it is wanted while anything else of it may run."""
+    wanted = [(each.version, each.index) for each in world.web.placements if not each.stopping]
+    going = [each for each in world.web.placements if each.stopping]
+    assert len(wanted) == len(set(wanted))
+    for each in going:
+        assert (each.version, each.index) not in wanted, "a second copy"
 
 
 def served_and_healthy(world: World) -> bool:

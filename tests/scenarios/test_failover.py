@@ -144,6 +144,22 @@ async def test_a_killed_worker_is_followed_by_another_and_does_not_run_a_second_
         await clear(farm, client, "moves", "stays")
 
 
+async def test_a_drained_worker_hands_its_deployment_over(farm: Farm) -> None:
+    await farm.up()
+    async with farm.client() as client:
+        await deploy(client, wanted("leaves"))
+        await until(farm, client, "leaves", healthy_on("w1"))
+        await until(farm, client, "leaves", lambda found: found["serving"] == 1)
+        drained = await client.drain("w1")
+        assert [(each["deployment"], each["to"]) for each in drained["leaving"]] == [("leaves", "w2")]
+        try:
+            await until(farm, client, "leaves", healthy_on("w2"))
+            await until_containers(owner(farm, "w1"), 0)
+        finally:
+            await client.drain("w1", undo=True)
+        await clear(farm, client, "leaves")
+
+
 async def test_a_frozen_worker_ends_what_was_moved_when_it_goes_on(farm: Farm) -> None:
     await farm.up()
     async with farm.client() as client:
