@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from blacktree.cli.wording import Event, ending, seconds, shown, state_text
+from blacktree.cli.wording import Event, ending, progress_text, seconds, shown, state_text
 from blacktree.client import Batch
 
 LINES = 8
@@ -71,7 +71,7 @@ class LivePrinter:
                 self._console.print(_row(step), soft_wrap=True)
             case "progress":
                 if event["step"] in self._steps:
-                    self._steps[event["step"]].progress = _progress(event)
+                    self._steps[event["step"]].progress = progress_text(event)
             case "state":
                 self._state = state_text(event)
                 if event["to"] in ("queued", "canceling") and event.get("reason"):
@@ -128,11 +128,3 @@ def _row(step: Step, *, running: bool = False) -> Text:
         return Text.assemble(("✓ ", "green"), name, ("  cached", "cyan"))
     mark = ("✓ ", "green") if step.ok else ("✗ ", "red")
     return Text.assemble(mark, name, (f"  {seconds(step.took or 0.0)}", "dim"))
-
-
-def _progress(event: Event) -> str:
-    current, total, unit = event["current"], event["total"], event.get("unit", "")
-    if unit in ("bytes", "B"):
-        mega = f"{current / 1e6:.1f}"
-        return f"{mega} of {total / 1e6:.1f} MB" if total else f"{mega} MB"
-    return f"{current} of {total} {unit}" if total else f"{current} {unit}"

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("deployments", "Stop a deployment."),
     "restart": ("deployments", "Give a deployment new containers, or start a stopped one."),
     "rollback": ("deploy", "Go back to an earlier version of a deployment."),
+    "top": ("top.command", "Watch the farm, its jobs and their logs live."),
     "events": ("logs", "Print what happened to the farm itself."),
     "workers": ("workers", "List the workers."),
     "drain": ("workers", "Let a worker finish what it has and take nothing more."),

@@ -6,9 +6,13 @@ from typing import Any
 
 Event = Mapping[str, Any]
 
-# What a build prints must not move the cursor or retitle the window of whoever reads it; colours may stay.
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-ln-z@`]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[^\[\]]|\x1b$")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f\x80-\x9f]")
+# What a build prints must not move the cursor or retitle the window of whoever reads it; colours may stay. Every escape
+# is taken by one of these, however it is cut short (ECMA-48, section 5): colours, control sequences, strings, the rest.
+_ESCAPES = re.compile(
+    r"(\x1b\[[0-9;]*m)|\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?"
+)
+# A terminal obeys them in the middle of an escape, so they go first; a bell ends a string.
+_CONTROLS = re.compile(r"[\x00-\x06\x08\x0b-\x1a\x1c-\x1f\x7f\x80-\x9f]")
 
 
 def shown(line: str, *, terminal: bool) -> str:
@@ -16,8 +20,8 @@ def shown(line: str, *, terminal: bool) -> str:
     if not terminal:
         return line
     # A progress bar rewrites its line: what counts is what would be seen at the end.
-    line = line.rstrip("\r").rsplit("\r", 1)[-1]
-    return _CONTROLS.sub("", _ESCAPES.sub("", line))
+    line = _CONTROLS.sub("", line.rstrip("\r").rsplit("\r", 1)[-1])
+    return _ESCAPES.sub(r"\1", line).replace("\x07", "")
 
 
 def seconds(value: float) -> str:
@@ -45,6 +49,15 @@ def state_text(event: Event) -> str:
     attempt = f" (attempt {event['attempt']})" if event.get("attempt") else ""
     reason = f": {event['reason']}" if event.get("reason") else ""
     return f"{str(event['to']).replace('_', ' ')}{attempt}{reason}"
+
+
+def progress_text(event: Event) -> str:
+    """A `progress` event in words."""
+    current, total, unit = event["current"], event["total"], event.get("unit", "")
+    if unit in ("bytes", "B"):
+        mega = f"{current / 1e6:.1f}"
+        return f"{mega} of {total / 1e6:.1f} MB" if total else f"{mega} MB"
+    return f"{current} of {total} {unit}" if total else f"{current} {unit}"
 
 
 def ending(job: Mapping[str, Any]) -> list[str]:

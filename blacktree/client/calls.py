@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from blacktree.client.deploymentwatch import DeploymentWatch
+from blacktree.client.farmwatch import FarmWatch
 from blacktree.client.link import Endpoint, Link, Lost
 from blacktree.client.outage import Outage, Told
 from blacktree.client.watch import JobWatch
@@ -137,6 +138,17 @@ class Client:
             await watch.open()
             self._reached = True
             watch.be_patient(self._outage(self._patience))
+            yield watch
+        finally:
+            watch.close()
+
+    @asynccontextmanager
+    async def watch_farm(self, on_outage: Told | None = None) -> AsyncIterator[FarmWatch]:
+        """The farm as it changes, without end. `on_outage` is told in place of the client's own."""
+        patience = self._patience if self._reached else 0.0
+        outage = Outage(self._endpoint.server, patience, on_outage or self._on_outage)
+        watch = FarmWatch(self._endpoint, self._nursery, outage)
+        try:
             yield watch
         finally:
             watch.close()
