@@ -24,7 +24,7 @@ def request_head(method: str, path: str, *lines: str) -> bytes:
     return "".join(f"{line}\r\n" for line in head).encode() + b"\r\n"
 
 
-async def until(done: Callable[[], bool], seconds: float = 8) -> None:
+async def until(done: Callable[[], bool], seconds: float = 40) -> None:
     """Look again and again, for so long at most."""
     with trio.fail_after(seconds):
         while not done():

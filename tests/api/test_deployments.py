@@ -34,7 +34,7 @@ async def a_farm(directory: Path) -> AsyncIterator[tuple[House, ToyReplicas]]:
 
 async def until(house: House, **wanted: Any) -> Any:
     """The deployment `web` as HTTP shows it, once these fields are so."""
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         while True:
             found = (await ask(house, "GET", "/api/v1/deployments/web")).json
             if all(found.get(name) == value for name, value in wanted.items()):
@@ -62,7 +62,7 @@ async def test_http(tmp_path: Path) -> None:
         order = worker.order(1)
         assert order is not None
         worker.say(order.name, order.generation, "hello", "world")
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             while (await ask(house, "GET", f"{base}/web/log")).body != b"hello\nworld\n":
                 await trio.sleep(0.02)
         part = await ask(house, "GET", f"{base}/web/log", headers={"Range": "bytes=6-"})

@@ -64,7 +64,7 @@ async def test_what_is_kept_while_parked_goes_back_in_time(node: RabbitNode, mon
         monkeypatch.setattr(session, "WATCH_SECONDS", 0.05)
         monkeypatch.setattr(stream, "KEEP_SECONDS", 0.1)
         # Ready again, and in its place behind the other one, which is now the one that is kept.
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while await peek(node.url) != ("kept", True):
                 await trio.sleep(0.05)
         monkeypatch.undo()
@@ -143,7 +143,7 @@ async def test_a_limit_that_is_ignored_is_found_out(node: RabbitNode, monkeypatc
             await broker.publish([ticket(name) for name in "abcd"])
             async with broker.deliveries(QUEUE, prefetch=3) as deliveries:
                 await deliveries.park()
-                with trio.fail_after(10):
+                with trio.fail_after(40):
                     while not any(line["event"] == MISSING for line in logs):
                         await trio.sleep(0.02)
                 assert broker.status().connected
@@ -184,7 +184,7 @@ async def test_a_real_limit_is_not_taken_for_none(node: RabbitNode, monkeypatch:
                 (delivery,) = await take(deliveries, 1)
                 await delivery.ack()
                 await deliveries.park()
-                with trio.fail_after(10):
+                with trio.fail_after(40):
                     while (await broker.depth(QUEUE) or 0) < 89:
                         await trio.sleep(0.01)
                 await broker.publish([ticket("more", priority=0)])

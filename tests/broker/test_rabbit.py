@@ -180,7 +180,7 @@ async def test_kill_and_back(node: RabbitNode) -> None:
                 confirmed.extend(f"k{number}-{each}" for each in range(10))
 
         nursery.start_soon(publish)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while len(confirmed) < 50:
                 await trio.sleep(0.001)
         await in_thread(node.kill)
@@ -405,7 +405,7 @@ async def test_ending_while_everything_is_under_way(node: RabbitNode) -> None:
 
             nursery.start_soon(publish)
             nursery.start_soon(consume)
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 while len(acked) < 30:
                     await trio.sleep(0.001)
             nursery.cancel_scope.cancel()

@@ -270,7 +270,7 @@ def test_sigterm_ends_everything_with_exit_0_and_the_build_goes_on_next_time(own
     worker = own.worker_pid
     began = time.monotonic()
     assert own.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert command_line(worker) == ""
     own.run("jobs", code=6)
     own.start()

@@ -25,7 +25,7 @@ async def test_output_input_and_code() -> None:
     async def take(data: bytes) -> None:
         seen.extend(data)
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         done = await run_process(
             ["sh", "-c", "cat; echo oops >&2; exit 3"],
             environment=ENVIRONMENT,
@@ -41,7 +41,7 @@ async def test_the_environment_is_the_given_one() -> None:
 
 
 async def test_too_much_output_ends_it() -> None:
-    with trio.fail_after(10), pytest.raises(TooLarge):
+    with trio.fail_after(40), pytest.raises(TooLarge):
         await run_process(["yes"], environment=ENVIRONMENT, maximum_stdout=10_000)
 
 
@@ -54,7 +54,7 @@ async def test_an_error_of_the_listener_comes_out_as_it_is() -> None:
     async def refuse(data: bytes) -> None:
         raise TooLarge("enough")
 
-    with trio.fail_after(10), pytest.raises(TooLarge, match="enough"):
+    with trio.fail_after(40), pytest.raises(TooLarge, match="enough"):
         await run_process(["sh", "-c", "echo x >&2; sleep 60"], environment=ENVIRONMENT, on_stderr=refuse)
 
 
@@ -63,7 +63,7 @@ async def test_cancel_ends_the_whole_group(trap: str) -> None:
     """Children in the background too, also when nobody listens to SIGTERM."""
     pids: list[int] = []
     script = f"{trap} sleep 300 & sleep 300 & echo $$ $!; wait; sleep 300"
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         with trio.CancelScope() as scope:
             async with open_process(["sh", "-c", script], environment=ENVIRONMENT, grace_seconds=0.2) as process:
                 assert process.stdout is not None
@@ -75,7 +75,7 @@ async def test_cancel_ends_the_whole_group(trap: str) -> None:
 
 
 async def test_what_a_child_leaves_behind_is_ended() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with open_process(["sh", "-c", "sleep 300 >&- 2>&- & echo $!"], environment=ENVIRONMENT) as process:
             assert process.stdout is not None
             pid = int(await process.stdout.receive_some())

@@ -46,7 +46,7 @@ async def connected(broker: Broker) -> None:
 
 
 async def take(deliveries: Consumer, count: int) -> list[Delivery]:
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         return [await anext(deliveries) for _ in range(count)]
 
 
@@ -75,7 +75,7 @@ async def drain(broker: Broker, queue: str) -> list[str]:
     await broker.publish([ticket("<end>", queue=queue, priority=0)])
     found: list[str] = []
     async with broker.deliveries(queue, prefetch=100) as deliveries:
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while True:
                 delivery = await anext(deliveries)
                 await delivery.ack()
@@ -361,7 +361,7 @@ async def test_cancelled_while_entering(house: House) -> None:
             async with house.broker.deliveries(QUEUE, prefetch=1) as deliveries:
                 await anext(deliveries)
     await house.broker.publish([ticket("next")])
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         while True:
             try:
                 assert await drain(house.broker, QUEUE) == ["next"]
@@ -379,7 +379,7 @@ async def test_a_parked_consumer_keeps_nothing_back_from_the_order(house: House)
         await deliveries.park()
         await first.ack()
         # At most one may be kept.
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while (await house.broker.depth(QUEUE) or 0) < 4:
                 await trio.sleep(0.01)
         with pytest.raises(Conflict):

@@ -93,9 +93,9 @@ async def cancel_suite(containers: Containers, image: str, commands: Commands) -
             lambda: containers.listed(),
         ):
             for seconds in (0.0, 0.05):
-                with trio.fail_after(3), trio.move_on_after(seconds):
+                with trio.fail_after(40), trio.move_on_after(seconds):
                     await call()
-        with trio.fail_after(3), trio.move_on_after(0.05):
+        with trio.fail_after(40), trio.move_on_after(0.05):
             async with containers.logs(made, None) as reader:
                 while await reader.next():
                     pass

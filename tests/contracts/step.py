@@ -98,7 +98,7 @@ class StepSuite:
     async def test_it_leaves_its_result(self, tmp_path: Path) -> None:
         sink = Recorder()
         build = await self.good_build(tmp_path, sink)
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             await self.make().run(build)
         assert self.result(build) is not None
         assert set(sink.started) <= set(sink.finished)
@@ -117,7 +117,7 @@ class StepSuite:
     async def test_what_goes_wrong_is_a_step_failed(self, tmp_path: Path) -> None:
         sink = Recorder()
         build = await self.bad_build(tmp_path, sink)
-        with trio.fail_after(20), pytest.raises(StepFailed) as caught:
+        with trio.fail_after(40), pytest.raises(StepFailed) as caught:
             await self.make().run(build)
         assert caught.value.code != StepFailed.default_code
         assert caught.value.message
@@ -133,7 +133,7 @@ class StepSuite:
 
     async def test_cancelled_before_it_begins(self, tmp_path: Path) -> None:
         build = await self.good_build(tmp_path, Recorder())
-        with trio.fail_after(20), trio.CancelScope() as scope:
+        with trio.fail_after(40), trio.CancelScope() as scope:
             scope.cancel()
             await self.make().run(build)
         assert scope.cancelled_caught
@@ -144,7 +144,7 @@ class StepSuite:
         for at in self.tells:
             sink = Halting(at)
             build = await self.good_build(tmp_path / at, sink)
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.make().run, build)
                     await sink.reached.wait()
@@ -158,7 +158,7 @@ class StepSuite:
         """After the first, second, third … moment of its run."""
         for moments in (1, 2, 3, 5, 8, 13):
             build = await self.good_build(tmp_path, Recorder())
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.make().run, build)
                     for _ in range(moments):

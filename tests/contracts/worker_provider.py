@@ -70,7 +70,7 @@ class WorkerProviderContract:
         async with open_provider(settings) as provider:
             await provider.start(ONE)
             await self.kill(ONE)
-            with trio.fail_after(15):
+            with trio.fail_after(40):
                 while (found := await provider.machines())[0].running:
                     await trio.sleep(0.02)
             assert [each.id for each in found] == [ONE]

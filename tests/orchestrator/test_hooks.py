@@ -546,7 +546,7 @@ async def test_whatever_goes_wrong_with_one_delivery_the_farm_goes_on(
         with monkeypatch.context() as patch:
             patch.setattr("blacktree.orchestrator.hookwork.origin_of", unforeseen)
             await accepted(house, delivery("github", push("github", URL)))
-            with trio.fail_after(10):
+            with trio.fail_after(40):
                 while "webhook_refused" not in [each.type for each in await house.control.farm_events(1, 100)]:
                     await trio.sleep(0.01)
         await accepted(house, delivery("github", push("github", URL, after=commit_id(2))))

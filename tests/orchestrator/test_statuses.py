@@ -36,7 +36,7 @@ async def telling(directory: Path, api: ForgeApi, **source: Any) -> AsyncIterato
 
 async def until(api: ForgeApi, count: int) -> list[dict[str, Any]]:
     """What the forge has taken, once it is so much."""
-    with trio.fail_after(15):
+    with trio.fail_after(40):
         while len(api.taken) < count:
             await trio.sleep(0.01)
     return api.taken
@@ -82,7 +82,7 @@ async def test_a_build_that_fails(tmp_path: Path, api: ForgeApi, forge: str, wor
         message = "step 3 failed: " + "long words " * 40
         await worker.end(assignment, Outcome(state="failed", error=Failure(code="run_failed", message=message)))
         await house.finished(assignment.name.job_id)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while not api.taken or api.taken[-1]["state"] != word:
                 await trio.sleep(0.01)
         assert api.taken[0]["state"] == "pending"
@@ -107,7 +107,7 @@ async def test_another_4xx_is_final_and_told(tmp_path: Path, api: ForgeApi) -> N
     api.script = [(422, {})]
     async with telling(tmp_path, api) as house:
         await accepted(house, delivery("github", push("github", URL)))
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while "status_refused" not in await event_types(house):
                 await trio.sleep(0.01)
         assert (api.asked, api.taken) == (1, [])
@@ -119,7 +119,7 @@ async def test_another_4xx_is_final_and_told(tmp_path: Path, api: ForgeApi) -> N
 async def test_a_token_that_the_vault_has_not(tmp_path: Path, api: ForgeApi) -> None:
     async with telling(tmp_path, api, forge_token="other.example.org") as house:
         await accepted(house, delivery("github", push("github", URL)))
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while "status_refused" not in await event_types(house):
                 await trio.sleep(0.01)
         assert api.asked == 0
@@ -131,7 +131,7 @@ async def test_a_token_of_two_lines_is_shown_to_nobody(
     async with telling(tmp_path, api) as house:
         await house.control.secrets.put("git.example.org", b"first-half\nsecond-half", kind=SecretKind.FORGE)
         await accepted(house, delivery("github", push("github", URL)))
-        with trio.fail_after(15):
+        with trio.fail_after(40):
             while "status_refused" not in await event_types(house):
                 await trio.sleep(0.01)
         told = [event.text for event in await house.control.farm_events(1, 1000)]
@@ -144,7 +144,7 @@ async def test_what_was_not_taken_is_told_after_a_restart(tmp_path: Path, api: F
     async with telling(tmp_path, api) as house:
         await accepted(house, delivery("github", push("github", URL)))
         (job,) = await all_jobs(house, 1)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while not api.asked:
                 await trio.sleep(0.01)
         await house.control.cancel(job.id, reason="no need")
@@ -164,7 +164,7 @@ async def test_what_was_not_taken_is_told_after_a_restart(tmp_path: Path, api: F
 
 
 async def until_states(api: ForgeApi, commit: str, *states: str) -> None:
-    with trio.fail_after(15):
+    with trio.fail_after(40):
         while api.states(commit) != list(states):
             await trio.sleep(0.01)
 

@@ -152,7 +152,7 @@ class BuildFarm:
     async def nothing_left_of(self, *words: str) -> None:
         """At a job's end there is nothing of it; images that lost their name to a younger one go with a sweep."""
         assert self.left_of(*words) == []
-        with trio.fail_after(15):
+        with trio.fail_after(40):
             while await trio.to_thread.run_sync(self.dangling):
                 await trio.sleep(0.2)
 

@@ -116,13 +116,13 @@ class OrchestratorPart(TakesNoReplicas):
     def of(self, name: AttemptName) -> Stored:
         return self.stored.setdefault((name.job_id, name.attempt), Stored())
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 40.0) -> None:
         """Wait for something that a call brings about."""
         with trio.fail_after(seconds):
             while not condition():
                 await self._changed.wait()
 
-    async def outcome(self, name: AttemptName, seconds: float = 10.0) -> Outcome:
+    async def outcome(self, name: AttemptName, seconds: float = 40.0) -> Outcome:
         await self.until(lambda: self.of(name).outcome is not None, seconds)
         outcome = self.of(name).outcome
         assert outcome is not None

@@ -162,7 +162,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def get(port: int, path: str = "/", seconds: float = 15) -> str:
+async def get(port: int, path: str = "/", seconds: float = 40) -> str:
     """The body of one GET. Raises `OSError` if it was lost."""
     with trio.fail_after(seconds):
         stream = await trio.open_tcp_stream("127.0.0.1", port)

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def strike(place: str) -> None:
         return
     if victim:
         os.kill(int(victim), signal.SIGKILL)
-        while Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-            time.sleep(0.01)
+        with suppress(OSError):  # gone, and somebody has heard of it already
+            while Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                time.sleep(0.01)
         return
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # another thread may hear of it first

@@ -103,7 +103,7 @@ class WholeFarm:
         found: dict[str, Any] = json.loads(self.run("job", job_id, "--json").stdout)
         return found
 
-    def wait_for(self, job_id: str, *states: str, seconds: float = 20) -> dict[str, Any]:
+    def wait_for(self, job_id: str, *states: str, seconds: float = 40) -> dict[str, Any]:
         """The job, once it stands in one of these states."""
         deadline = time.monotonic() + seconds
         while (found := self.job(job_id))["state"] not in states:

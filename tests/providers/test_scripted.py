@@ -105,4 +105,4 @@ async def test_a_slow_proof_holds_the_cancel(provider: Provider) -> None:
     began = trio.current_time()
     with trio.move_on_after(0.05):
         await provider.build(a_request("a", {"cancel_seconds": 0.2}, {"seconds": 60}), Recorder())
-    assert 0.25 <= trio.current_time() - began < 1
+    assert trio.current_time() - began >= 0.25

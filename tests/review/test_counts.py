@@ -19,7 +19,7 @@ async def test_forgotten_jobs_are_no_longer_counted(tmp_path: Path, monkeypatch:
         kept = await house.submit(pool="nobody")
         for _ in range(3):
             await house.control.cancel(await house.submit(pool="nobody"))
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while (await store.counts()).get(JobState.CANCELED):
                 await trio.sleep(0.02)
             while (figures := house.control.figures()["jobs"]).get("canceled"):

@@ -90,7 +90,7 @@ async def test_an_attempt_recorded_for_a_worker_that_left_meanwhile_is_not_forgo
         await worker.side.leave(worker.id, worker.incarnation)
         store.failing = False
         second = await house.worker(automatic=True)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             job = await house.finished(job_id)
         assert (job.state, job.worker_id, job.attempt, job.tries) == ("succeeded", second.id, 1, 0)
 
@@ -121,6 +121,6 @@ async def test_a_hand_off_that_never_arrives_does_not_hold_the_job(
         job_id = await house.submit()
         await house.until(job_id, "assigned")
         second = await house.worker(automatic=True)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             job = await house.finished(job_id)
         assert (job.state, job.worker_id, job.tries) == ("succeeded", second.id, 0)

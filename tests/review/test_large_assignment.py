@@ -31,7 +31,7 @@ async def test_a_job_that_fits_in_no_message_fails_and_says_why(
     async with open_house(tmp_path, memory=True, secrets_directory=str(secrets)) as house:
         await house.worker(slots=1, automatic=True)
         large = await house.submit(secrets=names)
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             job = await house.finished(large)
             small = await house.finished(await house.submit(secrets=names[:8]))
     assert job.state == "failed"

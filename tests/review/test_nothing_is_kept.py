@@ -16,7 +16,7 @@ from blacktree.storage.writer import _MOST_CACHED as CACHED
 from tests.orchestrator.conftest import House, open_house
 from tests.parts.toy_worker import ToyWorker
 
-JOBS = 3_000
+JOBS = 2_000
 AT_ONCE = 200
 
 
@@ -79,7 +79,7 @@ async def test_ended_jobs_leave_nothing_behind(tmp_path: Path, monkeypatch: pyte
         assert counts[Job] <= 2 * CACHED, counts[Job]
         assert counts[Assignment] <= 64 * len(toys), counts[Assignment]
         # Trio keeps up to a thousand deadlines that have passed before it clears its heap.
-        assert counts[trio.CancelScope] < 2000 < JOBS, counts[trio.CancelScope]
+        assert counts[trio.CancelScope] < 1_000 < JOBS, counts[trio.CancelScope]
         assert counts[trio.Event] < 500, counts[trio.Event]
 
 

@@ -52,7 +52,7 @@ async def test_a_stranger_at_the_address_is_ridden_out(answer: bytes, reset: boo
         url = f"amqp://guest:secret-of-guest@127.0.0.1:{port}/"
         broker = RabbitBroker(url, status_maximum=1, event_maximum=1, events=False, farm_id="f")
         await nursery.start(broker.run)
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             await came_again.wait()
         assert not broker.status().connected
         assert "secret-of-guest" not in broker.status().reason

@@ -39,7 +39,7 @@ async def test_a_result_that_cannot_be_read_now_is_said_later() -> None:
         job = Job(id="j", state=JobState.QUEUED, spec=JobSpec(repository="x"), created_at=time, queued_at=time)
         await store.create(job, [], [])
         await store.change("j", moves.cancel("enough", moves.Rules(status=True)))
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             async with broker.deliveries(STATUS_QUEUE, prefetch=1) as deliveries:
                 delivery = await anext(deliveries)
                 assert msgspec.json.decode(delivery.body)["job"]["state"] == "canceled"

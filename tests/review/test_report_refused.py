@@ -78,7 +78,7 @@ async def test_a_refused_report_ends_the_one_that_it_is_about(tmp_path: Path, er
         refusals = part.refusals
         # The slot is free again, and whoever comes next is heard.
         after = an_assignment("after", script=a_script({"step": "s", "lines": 1}))
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             while not (await side.run_jobs([after]))[0].accepted:
                 await trio.sleep(0.05)
         assert (await part.outcome(after.name)).state == "succeeded"

@@ -28,7 +28,7 @@ async def test_an_adopted_attempt_keeps_its_time_limit(tmp_path: Path) -> None:
     again.incarnation, again.held, again.batches = worker.incarnation, held, dict.fromkeys(worker.batches, 1)
     async with open_house(second, lease_seconds=30.0) as house:
         async with open_worker(again, house.address, TOKEN, second):
-            with trio.fail_after(10):
+            with trio.fail_after(40):
                 order = await again.orders.receive()
                 job = await house.finished(job_id)
     assert (order.name.job_id, order.why, job.state) == (job_id, "timed_out", "timed_out")

@@ -15,7 +15,7 @@ import trio
 from tests.parts.farm import a_spec, open_farm, submit, until_state
 from tests.parts.whole_farm import COMMAND, open_whole_farm, script
 
-BOUND = 6.0
+BOUND = 20.0
 """Grace (none left after the second signal), two seconds, and a machine with much to do."""
 
 

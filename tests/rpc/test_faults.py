@@ -86,7 +86,7 @@ async def raw(address: str) -> AsyncIterator[Raw]:
 
 
 async def still_serves(address: str) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(40):
         async with connect_worker(address, join_token=TOKEN) as side:
             await side.ping()
 
@@ -134,7 +134,7 @@ async def test_other_protocols_are_hung_up_on(request_line: bytes) -> None:
         host, _, port = address.rpartition(":")
         async with await trio.open_tcp_stream(host, int(port)) as stream:
             await stream.send_all(request_line)
-            with trio.fail_after(5):
+            with trio.fail_after(40):
                 try:
                     while await stream.receive_some():
                         pass
@@ -161,7 +161,7 @@ async def test_a_bad_message_is_answered_and_the_connection_lives(body: bytes, s
         # What announces more than it may is answered without waiting for the rest.
         client.h2.send_data(number, body, end_stream=status != "8")
         await client.flush()
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             assert await client.status(number) == status
         again = client.headers("/blacktree.v1.OrchestratorService/Nothing")
         client.h2.end_stream(again)
@@ -174,7 +174,7 @@ async def test_the_token_is_checked_before_any_body_has_come() -> None:
     async with house() as here, raw(await here.serve_worker()) as client:
         number = client.headers(token="wrong")
         await client.flush()
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             assert await client.status(number) == "16"
 
 
@@ -239,7 +239,7 @@ async def test_strangers_are_dropped_and_do_not_hold_connections(monkeypatch: py
             async with raw(address) as first, raw(address) as second:
                 await trio.testing.wait_all_tasks_blocked()
                 async with raw(address) as third:
-                    with trio.fail_after(5):
+                    with trio.fail_after(40):
                         await third.closed()  # over the limit
                         await first.closed()  # too late
                         await second.closed()
@@ -252,7 +252,7 @@ async def test_a_silent_connection_is_found_by_the_keepalive() -> None:
         address = await here.serve_worker(keepalive=0.3)
         host, _, port = address.rpartition(":")
         async with await trio.open_tcp_stream(host, int(port)) as stream:
-            with trio.fail_after(5):
+            with trio.fail_after(40):
                 try:
                     while await stream.receive_some():
                         pass
@@ -346,7 +346,7 @@ async def test_a_false_server_is_an_error_of_ours_within_time(script: Script) ->
         address = await _false_server(here, script)
         async with connect_worker(address, join_token=TOKEN) as side:
             for _ in range(2):
-                with trio.fail_after(5), pytest.raises(BlacktreeError):
+                with trio.fail_after(40), pytest.raises(BlacktreeError):
                     await side.ping()
 
 
@@ -360,5 +360,5 @@ async def test_a_server_that_sends_garbage_is_peer_lost() -> None:
         listeners = await here.nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
         async with connect_worker(f"localhost:{port}", join_token=TOKEN) as side:
-            with trio.fail_after(5), pytest.raises(PeerLost):
+            with trio.fail_after(40), pytest.raises(PeerLost):
                 await side.ping()

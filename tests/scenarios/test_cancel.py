@@ -24,6 +24,14 @@ def farm() -> Iterator[Farm]:
         yield farm
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Farm]:
+    """A farm whose lease outlives any restart: what it has under way, it goes on with."""
+    with open_farm(orchestrator={"lease_seconds": 60}) as farm:
+        farm.worker("one", slots=1)
+        yield farm
+
+
 async def canceled_once(farm: Farm, job_id: str, *, attempts: int = 1) -> dict[str, Any]:
     async with farm.client() as client:
         job = await ended_once(client, job_id, PRINTED)
@@ -98,44 +106,44 @@ async def test_while_it_is_handed_over_to_a_worker_that_does_not_hear(farm: Farm
         "after-commit:canceled",
     ],
 )
-async def test_the_orchestrator_dies_over_it(farm: Farm, place: str) -> None:
+async def test_the_orchestrator_dies_over_it(patient: Farm, place: str) -> None:
     """The caller's own retry, or what is on record, brings it to its end."""
-    await farm.up()
-    async with farm.client() as client:
+    await patient.up()
+    async with patient.client() as client:
         job_id = await submit(client, a_spec(*LONG), place)
         await until_line(client, job_id, "word 5")
-        farm.arm(place)
+        patient.arm(place)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.cancel, job_id)
-            assert await farm.orchestrator.ended() == -signal.SIGKILL
-            farm.orchestrator.start()
-    await canceled_once(farm, job_id)
+            assert await patient.orchestrator.ended() == -signal.SIGKILL
+            patient.orchestrator.start()
+    await canceled_once(patient, job_id)
 
 
-async def test_the_worker_dies_over_it(farm: Farm) -> None:
+async def test_the_worker_dies_over_it(patient: Farm) -> None:
     """Its next life says that nothing is left: that is the proof, and the job is not tried again."""
-    await farm.up()
-    async with farm.client() as client:
+    await patient.up()
+    async with patient.client() as client:
         job_id = await submit(client, a_spec(LINES | {"cancel_seconds": 60}, {"seconds": 600}), "worker")
         await until_line(client, job_id, "word 5")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.cancel, job_id)
             await until_state(client, job_id, "canceling")
-            farm.workers["one"].kill()
-            farm.workers["one"].start()
-    await canceled_once(farm, job_id)
+            patient.workers["one"].kill()
+            patient.workers["one"].start()
+    await canceled_once(patient, job_id)
 
 
-async def test_while_the_orchestrator_shuts_down(farm: Farm) -> None:
+async def test_while_the_orchestrator_shuts_down(patient: Farm) -> None:
     """Canceled in the grace, or canceled by the next life: never queued again."""
-    await farm.up()
-    async with farm.client() as client:
+    await patient.up()
+    async with patient.client() as client:
         job_id = await submit(client, a_spec(LINES | {"cancel_seconds": 4}, {"seconds": 600}), "shutdown")
         await until_line(client, job_id, "word 5")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.cancel, job_id)
             await until_state(client, job_id, "canceling")
-            farm.orchestrator.send(signal.SIGTERM)
-            assert await farm.orchestrator.ended() == 0
-            farm.orchestrator.start()
-    await canceled_once(farm, job_id)
+            patient.orchestrator.send(signal.SIGTERM)
+            assert await patient.orchestrator.ended() == 0
+            patient.orchestrator.start()
+    await canceled_once(patient, job_id)

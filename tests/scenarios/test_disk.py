@@ -198,7 +198,7 @@ async def test_a_corrupt_last_segment(farm: Farm, how: str) -> None:
         assert [line for line in whole if line in set(found)] == found
         assert len(found) >= len(whole) - len(lost)
         # The farm's own log is written behind the reader's back.
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while "log_damaged" not in noted:
                 await trio.sleep(0.05)
                 noted = await noted_of(client)

@@ -80,7 +80,7 @@ class Build:
         assert processes_with(self.word)
         return job_id
 
-    async def gone(self, seconds: float = 15) -> None:
+    async def gone(self, seconds: float = 40) -> None:
         """Until no process of any run of it is left."""
         with trio.fail_after(seconds):
             while processes_with(self.word):
@@ -324,7 +324,7 @@ async def test_an_engine_killed_together_with_the_worker(own: PrivateEngine) -> 
 @pytest.mark.parametrize("place", ["before-tag", "after-tag", "before-tell-result"])
 async def test_an_engine_killed_at_the_result(own: PrivateEngine, place: str) -> None:
     """Without a name for its image the job is built again; with it, it has succeeded, whatever the engine does then."""
-    with open_farm(orchestrator={"lease_seconds": 5}) as farm:
+    with open_farm(orchestrator={"lease_seconds": 30}) as farm:
         builder(farm, "one", own.socket)
         await farm.up()
         build = Build(farm, own.socket, TALK, max_attempts=10)

@@ -120,7 +120,9 @@ async def test_killed_in_a_burst(farm: Farm, api: ForgeApi) -> None:
             while api.states(commit_id(20))[-1:] != ["success"]:
                 await trio.sleep(0.02)
         told = api.states(commit_id(20))
-        assert told in (["success"], ["pending", "success"], ["pending", "pending", "success"]), told
+        assert told[-1] == "success", told
+        # As queued, as running, and each once more if the kill came between the telling and its record.
+        assert told[:-1] in ([], ["pending"], ["pending"] * 2, ["pending"] * 3), told
 
 
 async def test_statuses_are_told_after_a_kill(farm: Farm, api: ForgeApi) -> None:

@@ -14,7 +14,7 @@ from tests.contracts.store import T0, a_job, adding, everything, lines, queued, 
 from tests.storage.test_sqlite import opened
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
     """Wait for what a background thread does."""
     with trio.fail_after(seconds):
         while not condition():
@@ -97,7 +97,7 @@ async def test_damage_is_told_number_by_number(tmp_path: Path, how: str) -> None
         await store.change("aa", adding(lines("after")))
         assert (await store.read("aa", next_seq))[0][1] == lines("after")
         assert await store.read_text("aa", len(text), 100) == b"after\n"
-        with trio.fail_after(5):
+        with trio.fail_after(40):
             while not (notes := await store.noted(1)):
                 await trio.sleep(0.01)
         assert [(note.type, note.subject) for note in notes] == [("log_damaged", "aa")]
@@ -213,6 +213,6 @@ async def test_a_reader_during_packing_sees_no_seam(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         before = await everything(store, "aa")
         await store.change("aa", to(JobState.CANCELED, finished_at=T0))
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while segment(tmp_path).exists():
                 assert (await everything(store, "aa", limit=200))[:-1] == before

@@ -91,7 +91,7 @@ async def test_a_second_process_is_refused_at_once(tmp_path: Path) -> None:
         "trio.run(main)"
     )
     async with opened(tmp_path / "state") as store:
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             done = await trio.run_process(
                 [sys.executable, "-c", script, str(tmp_path / "state")], capture_stdout=True, stderr=subprocess.STDOUT
             )

@@ -170,7 +170,7 @@ async def test_a_spec_of_10_mb_by_websocket(world: World) -> None:
     text = json.dumps(
         {"jsonrpc": "2.0", "id": 1, "method": "job.submit", "params": {"repository": "x", "ref": "x" * (10 << 20)}}
     )
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         stream = await trio.open_tcp_stream(place.hostname or "", place.port or 0)
         async with stream, trio.open_nursery() as nursery:
             websocket = await trio_websocket.wrap_client_stream(

@@ -53,7 +53,7 @@ def a_registration(**changes: Any) -> Registration:
 
 async def register(farm: BuildFarm, registration: Registration, token: str = "") -> BlacktreeError:
     """Present it; answers the refusal."""
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with connect_orchestrator(door(farm.farm), join_token=token or join_token(farm.farm)) as side:
             with pytest.raises(BlacktreeError) as caught:
                 await side.register(registration)

@@ -1,6 +1,5 @@
-"""compose.yaml: its shape, what it names, and the image it builds, from a base made here."""
+"""compose.yaml: its shape and what it names. Its image: test_scaling_containers.py."""
 
-import os
 import shutil
 import subprocess
 import tomllib
@@ -88,56 +87,3 @@ def test_the_secrets_are_made_once_and_fit(tmp_path: Path, compose: dict[str, An
     password = made[0]["rabbitmq.conf"].split("default_pass = ")[1].strip()
     assert url == f"amqp://blacktree:{password}@rabbitmq/"
     assert len({made[0]["token"], made[0]["join-token"], password}) == 3
-
-
-def engine_answers() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.docker
-@pytest.mark.timeout(240)
-def test_the_image_is_built_from_a_base_made_here(tmp_path: Path) -> None:
-    """No network: the base is this machine's Python with the locked packages, so pip finds everything in place."""
-    from tests.parts.python_base import import_python_base
-
-    if not engine_answers():
-        if os.environ.get("CI") == "true":
-            pytest.fail("no container engine answers")
-        pytest.skip("no container engine answers")
-    base, image = f"blacktree-test/python-{os.getpid()}", f"blacktree-test/compose-{os.getpid()}"
-    context = tmp_path / "context"
-    context.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
-        shutil.copy(ROOT / name, context)
-    shutil.copytree(ROOT / "blacktree", context / "blacktree", ignore=shutil.ignore_patterns("__pycache__"))
-    try:
-        import_python_base(base)
-        command = ["docker", "build", "-q", "-f", str(ROOT / ".ci" / "Dockerfile"), "--build-arg", f"BASE={base}"]
-        built = subprocess.run(
-            [*command, "--network", "none", "-t", image, str(context)], capture_output=True, text=True, check=False
-        )
-        assert built.returncode == 0, built.stdout + built.stderr
-        run = [
-            "docker",
-            "run",
-            "--rm",
-            "--read-only",
-            "--cap-drop",
-            "ALL",
-            "--tmpfs",
-            "/tmp",
-            "--network",
-            "none",
-            image,
-        ]
-        said = subprocess.run([*run, "config", "--json"], capture_output=True, text=True, check=False)
-        assert said.returncode == 0, said.stderr
-        assert '"/var/lib/blacktree"' in said.stdout
-        user = subprocess.run(
-            [*run[:-1], "--entrypoint", "id", image, "-u"], capture_output=True, text=True, check=True
-        )
-        assert user.stdout.strip() == "10001"
-    finally:
-        subprocess.run(["docker", "rmi", "-f", image, base], capture_output=True, check=False)

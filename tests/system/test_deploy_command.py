@@ -115,7 +115,8 @@ def test_deploy_switch_fail_and_go_back(shop: Shop) -> None:
             time.sleep(0.02)
     assert (visits.seen, visits.errors) == (["one", "two"], [])
     # What crashes, what is not healthy, and what is not there: the second one goes on.
-    said = shop.deploy(f"{shop.name}:two", "--command", "sh -c 'echo last words; exit 3'", code=1)
+    crashing = ("--command", "sh -c 'echo last words; exit 3'", "--health-http", "8080/", "--start", "20s")
+    said = shop.deploy(f"{shop.name}:two", *crashing, code=1)
     assert "  | last words" in said
     assert "version 2 goes on serving" in said
     said = shop.deploy(f"{shop.name}:two", "--health-http", "8080/nothing", "--start", "2s", code=1)

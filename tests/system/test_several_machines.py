@@ -37,11 +37,14 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def remote(network: Network, tmp_path: Path) -> Iterator[Farm]:
-    """The orchestrator here, and two workers that are reached by a network alone, all with certificates."""
+def remote(network: Network, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Farm]:
+    """The orchestrator here, and two workers that are reached by a network alone, all with certificates.
+
+    The parameter is the lease in seconds: short to see it run out, long to see it never do."""
     authority = Authority(tmp_path, "farm-ca", network.hub_address, *network.addresses.values())
     with open_farm(
-        orchestrator=tls_settings(authority.issue("orchestrator"), "tls_client_ca_file") | {"lease_seconds": 6}
+        orchestrator=tls_settings(authority.issue("orchestrator"), "tls_client_ca_file")
+        | {"lease_seconds": request.param}
     ) as farm:
         farm.orchestrator.environ["BLACKTREE_ORCHESTRATOR_GRPC_LISTEN"] = f"0.0.0.0:{farm.grpc}"
         for name in network.machines:
@@ -56,6 +59,7 @@ def remote(network: Network, tmp_path: Path) -> Iterator[Farm]:
         yield farm
 
 
+@pytest.mark.parametrize("remote", [6], indirect=True)
 async def test_a_machine_that_falls_silent_is_lost_and_changes_nothing_when_it_is_back(
     remote: Farm, network: Network
 ) -> None:
@@ -87,6 +91,7 @@ async def test_a_machine_that_falls_silent_is_lost_and_changes_nothing_when_it_i
         await client.drain(other, undo=True)
 
 
+@pytest.mark.parametrize("remote", [60], indirect=True)
 async def test_builds_survive_the_orchestrator_and_are_handed_back_by_a_worker(remote: Farm) -> None:
     await remote.up()
     async with remote.client() as client:
@@ -171,7 +176,7 @@ async def test_nobody_listens_beyond_this_machine_without_certificates_unless_to
 async def until_said(daemon: Daemon, words: str) -> None:
     """Until a daemon's log has these words; it must live on."""
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while words not in daemon.said():
                 assert daemon.alive, daemon.said()
                 await trio.sleep(0.05)
@@ -231,7 +236,7 @@ async def taken(url: str, queue: str, count: int) -> list[dict[str, Any]]:
                         break
         return found
 
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with trio_asyncio.open_loop():
             answer: list[dict[str, Any]] = await trio_asyncio.aio_as_trio(take)()
             return answer

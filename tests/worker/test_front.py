@@ -47,7 +47,7 @@ class House:
 
 @asynccontextmanager
 async def house() -> AsyncIterator[House]:
-    with trio.fail_after(15):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             here = House(nursery)
             await here.open()

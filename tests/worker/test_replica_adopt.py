@@ -50,7 +50,7 @@ class House:
 
 @asynccontextmanager
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    with trio.fail_after(15):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             yield House(nursery, tmp_path)
             nursery.cancel_scope.cancel()

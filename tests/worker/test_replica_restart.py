@@ -34,7 +34,7 @@ __all__ = ["base"]
 pytestmark = pytest.mark.docker
 
 
-async def _until_answers(port: int, text: str, seconds: float = 20) -> None:
+async def _until_answers(port: int, text: str, seconds: float = 50) -> None:
     with trio.fail_after(seconds):
         while True:
             try:
@@ -121,7 +121,7 @@ async def test_what_nobody_wants_any_more_is_removed_by_the_next_process(tmp_pat
     stray = await docker("run", "-d", "--init", "--label", f"dev.blacktree.replicas={owner}", base, "sleep", "600")
     try:
         async with keeping(tmp_path, part) as side:
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 while await containers_of(owner) != [container]:
                     await trio.sleep(0.05)
     finally:
@@ -141,7 +141,7 @@ async def test_a_worker_cut_off_while_it_was_away_does_not_serve_again(tmp_path:
     kept.write_text(kept.read_text().replace(str(sent), str(sent - 60)))
     part.deaf = True
     async with keeping(tmp_path, part) as side:
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while await containers_of(owner):
                 await trio.sleep(0.05)
         part.deaf = False

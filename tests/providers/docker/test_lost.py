@@ -77,7 +77,7 @@ async def test_a_sweep_ends_what_an_engine_left_that_was_killed(own: PrivateEngi
     async with open_provider("docker", settings) as fresh:
         removed = await fresh.sweep([])
         assert any("process" in each for each in removed)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while processes_with(word):
                 await trio.sleep(0.02)
 

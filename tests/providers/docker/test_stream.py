@@ -42,7 +42,7 @@ async def test_an_early_answer_is_heard_while_the_body_is_sent(tmp_path: Path) -
         await peer.send_all(b'HTTP/1.1 400 Bad\r\nContent-Length: 17\r\n\r\n{"message":"bad"}')
         await trio.sleep_forever()
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             body = endless()
@@ -63,7 +63,7 @@ async def test_an_error_of_the_body_is_what_the_caller_gets(tmp_path: Path) -> N
         yield b"x"
         raise StepFailed("the mirror is gone", code="mirror")
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             with pytest.raises(StepFailed) as caught:
@@ -93,7 +93,7 @@ async def test_an_engine_that_goes_away_or_raves_is_lost(tmp_path: Path, answer:
             pass
         await peer.aclose()
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             with pytest.raises(EngineLost):
@@ -113,7 +113,7 @@ async def test_lines_are_put_together_and_bounded(tmp_path: Path, monkeypatch: p
             await peer.send_all(chunk(b"x" * 100))
         await trio.sleep_forever()
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             found = []
@@ -131,7 +131,7 @@ async def test_what_came_together_is_taken_together(tmp_path: Path) -> None:
         await peer.send_all(HEAD + b"".join(chunk(b'{"a": %d}\r\n' % number) for number in range(50)) + b"0\r\n\r\n")
         await peer.aclose()
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             async with connector.open("GET", "/x") as answer:
@@ -146,7 +146,7 @@ async def test_what_came_before_nonsense_is_given_first(tmp_path: Path) -> None:
         await peer.send_all(HEAD + chunk(b'{"a": 1}\n') + b"zz\r\n")
         await trio.sleep_forever()
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             found: list[bytes] = []
@@ -172,7 +172,7 @@ async def test_a_cancel_closes_the_connection(tmp_path: Path) -> None:
             pass
         closed.set()
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             with trio.CancelScope() as scope:
@@ -200,7 +200,7 @@ async def test_podman_is_refused_with_the_reason_and_silence_too(
         body = next(body for path, body in answers.items() if path in request)
         await peer.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             engine = Engine(connector)
@@ -223,7 +223,7 @@ async def test_a_new_engine_is_spoken_to_in_a_version_it_knows(tmp_path: Path) -
         body = b'{"Version":"40.0","ApiVersion":"1.70","MinAPIVersion":"1.60","OSType":"linux"}'
         await peer.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             connector = await serve(tmp_path, nursery, handler)
             await Engine(connector).traits()

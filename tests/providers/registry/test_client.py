@@ -34,7 +34,7 @@ def a_manifest() -> Manifest:
 async def client(
     host: str, login: Callable[[str], Login | None] = lambda host: None, *, seconds: float = 5.0
 ) -> AsyncIterator[Registry]:
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with open_registry(parse_reference(f"{host}/team/app:{TAG}"), login, seconds=seconds) as opened:
             yield opened
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
@@ -106,13 +105,3 @@ def test_without_values_everything_passes_as_it_is() -> None:
 
 def test_nothing_shows_the_values() -> None:
     assert "hunter22" not in repr(Masker([b"hunter22"]))
-
-
-def test_text_without_a_match_is_quick() -> None:
-    """At least 50 MB/s with three tokens, even on a busy machine; the report has the real number."""
-    chunk = (b"#12 0.345 copying a file of ordinary length to where it belongs\n" * 1024)[: 64 * 1024]
-    stream = Masker([b"ghp_0123456789abcdefABCDEF", b"correct horse battery", b"s3cr3t/+value"]).stream()
-    started = time.perf_counter()
-    for _ in range(200):
-        stream.feed(chunk)
-    assert 200 * len(chunk) / (time.perf_counter() - started) > 50e6
