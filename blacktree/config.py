@@ -58,11 +58,21 @@ class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class DoorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[door]`: limits on whatever arrives from outside."""
+    """`[door]`: who may come in, and limits on whatever arrives from outside."""
 
     public_url: str = ""
     allowed_hosts: list[str] = []
     allowed_origins: list[str] = []
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    trusted_proxies: list[str] = []
+    forwarded_for_header: str = "X-Forwarded-For"
+    forwarded_proto_header: str = "X-Forwarded-Proto"
+    token_requests_per_second: Seconds = 5000.0
+    address_requests_per_second: Seconds = 5000.0
+    refusals_per_second: Seconds = 10.0
+    burst_seconds: Positive = 10.0
+    audit_days: Annotated[float, Meta(ge=0)] = 365.0
     maximum_connections: Count = 4096
     maximum_body_bytes: Count = 1 << 20
     maximum_webhook_bytes: Count = 8 << 20

@@ -24,6 +24,8 @@ WORDS = {
     "scaling": 0,
     "role": 0,
     "histogram": 0,
+    "token": 0,
+    "audit": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

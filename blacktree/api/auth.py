@@ -1,6 +1,5 @@
-"""Who may come in: the bearer token, browser sessions by one-time codes, and the Host and Origin checks."""
+"""Who may come in: bearer tokens, browser sessions by one-time codes, and the Host and Origin checks."""
 
-import hashlib
 import hmac
 import ipaddress
 import secrets
@@ -10,7 +9,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import trio
 
+from blacktree.clock import now
 from blacktree.errors import NotAllowed
+from blacktree.orchestrator.tokencontrol import TokenControl
+from blacktree.role import Role
+from blacktree.token import FARM, Token, digest_of
 
 CODE_SECONDS = 600.0
 SESSION_SECONDS = 12 * 3600.0
@@ -20,41 +23,68 @@ Headers = Mapping[str, str]
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Somebody who was let in; `ambient` if by a cookie, which a browser adds by itself."""
+    """Somebody who was let in; `ambient` if by a cookie, which a browser adds by itself.
+
+    `token` is the id of the token, `repositories` its patterns (none: everything). `until`: when the session ends,
+    in seconds since 1970. `address`: where from, as far as it is known.
+    """
 
     name: str
     ambient: bool = False
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    token: str = FARM
+    role: Role = Role.ADMIN
+    repositories: tuple[str, ...] = ()
+    until: float | None = None
+    address: str = ""
 
 
 class Auth:
-    """Knows the token. Sessions are signed with a key made of it: they outlive a restart, and end with the token."""
+    """Knows the state directory's token, and the others by `tokens`. Sessions name the token they came from.
 
-    def __init__(self, token: str, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()) -> None:
-        self._token = _digest(token) if token else None
+    They are signed with a key made of the state directory's: they outlive a restart, and end with either token.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        tokens: TokenControl,
+        *,
+        allowed_hosts: Sequence[str] = (),
+        allowed_origins: Sequence[str] = (),
+    ) -> None:
+        self._tokens = tokens
+        self.farm = Token(id=FARM, name="token", role=Role.ADMIN, created_at=now(), digest=b"")
+        if token:
+            self.farm = msgspec.structs.replace(self.farm, digest=digest_of(token))
         self._hosts = tuple(host.lower().rstrip(".") for host in allowed_hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
-        self._codes: dict[bytes, float] = {}
+        self._codes: dict[bytes, tuple[float, str]] = {}
         self._key = hmac.digest(token.encode() or secrets.token_bytes(32), b"blacktree session", "sha256")
 
-    def actor(self, headers: Headers, port: int) -> Actor | None:
+    def actor(self, headers: Headers, port: int, address: str = "") -> Actor | None:
         """Whoever the headers prove, or None. An `Authorization` header that is wrong is not mended by a cookie."""
         authorization = headers.get("authorization")
         if authorization is not None:
-            scheme, _, token = authorization.partition(" ")
-            return Actor("token") if scheme.lower() == "bearer" and self.is_token(token.strip()) else None
+            scheme, _, text = authorization.partition(" ")
+            token = self.shown(text.strip()) if scheme.lower() == "bearer" else None
+            return None if token is None else _bearer(token, address)
         for pair in headers.get("cookie", "").split(";"):
             name, _, value = pair.strip().partition("=")
-            if name == cookie_name(port) and self._is_session(value):
-                return Actor("browser", ambient=True)
+            if name == cookie_name(port) and (actor := self._in_session(value, address)) is not None:
+                return actor
         return None
 
-    def is_token(self, token: str) -> bool:
-        """Whether this is the token, in a time that tells nothing."""
-        return self._token is not None and hmac.compare_digest(_digest(token), self._token)
+    def shown(self, text: str) -> Token | None:
+        """The valid token that this text is, in a time that tells nothing."""
+        return self.farm if self.farm.is_shown_by(text) else self._tokens.shown(text)
+
+    def token(self, identity: str) -> Token | None:
+        """The token of this id, if it is valid."""
+        return self.farm if identity == FARM else self._tokens.valid(identity)
+
+    def holds(self, actor: Actor) -> bool:
+        """Whether whoever was let in would be let in again: not revoked, not expired."""
+        return self.token(actor.token) is not None and (actor.until is None or actor.until > time.time())
 
     def check_place(self, headers: Headers, actor: Actor | None) -> None:
         """Refuse a browser that was lured here: a foreign `Host` (DNS rebinding) or a foreign `Origin`.
@@ -92,46 +122,47 @@ class Auth:
             for allowed in self._hosts
         )
 
-    def new_code(self) -> str:
-        """A code that can be exchanged once, for ten minutes."""
-        code = secrets.token_urlsafe(24)
-        self._remember(self._codes, code, CODE_SECONDS, _MAXIMUM_CODES)
+    def new_code(self, token: str = FARM) -> str:
+        """A code that can be exchanged once, for ten minutes, for a session of this token."""
+        # Kept and looked up by digest: the time of a dictionary lookup then says nothing about the secret.
+        code, time = secrets.token_urlsafe(24), trio.current_time()
+        for digest in [digest for digest, (end, _) in self._codes.items() if end <= time]:
+            del self._codes[digest]
+        while len(self._codes) >= _MAXIMUM_CODES:
+            del self._codes[next(iter(self._codes))]
+        self._codes[digest_of(code)] = (time + CODE_SECONDS, token)
         return code
 
-    def exchange(self, code: str) -> str | None:
-        """A session for a code (which is used up), or None."""
-        digest = _digest(code)
-        alive = self._alive(self._codes, digest)
-        self._codes.pop(digest, None)
-        return self.new_session() if alive else None
+    def exchange(self, code: str) -> Token | None:
+        """The token whose session this code (which is used up) stands for, or None."""
+        end, identity = self._codes.pop(digest_of(code), (0.0, ""))
+        return self.token(identity) if end > trio.current_time() else None
 
-    def new_session(self) -> str:
-        """A fresh session, for a cookie: when it ends (seconds since 1970), a nonce, and both signed."""
-        claim = f"{int(time.time() + SESSION_SECONDS)}.{secrets.token_urlsafe(16)}"
-        return f"{claim}.{self._signed(claim)}"
+    def new_session(self, token: Token) -> tuple[str, int]:
+        """A fresh session, for a cookie, and its seconds: when it ends (since 1970), a nonce, its token, all signed."""
+        end = time.time() + SESSION_SECONDS
+        if token.expires_at is not None:
+            end = min(end, token.expires_at.timestamp())
+        claim = f"{int(end)}.{secrets.token_urlsafe(16)}.{token.id}"
+        return f"{claim}.{self._signed(claim)}", max(0, int(end - time.time()))
 
-    def _is_session(self, session: str) -> bool:
+    def _in_session(self, session: str, address: str) -> Actor | None:
         claim, _, signature = session.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signed(claim).encode()):
-            return False
-        return int(claim.partition(".")[0]) > time.time()
+            return None
+        end, _, rest = claim.partition(".")
+        token = self.token(rest.rpartition(".")[2])
+        if token is None or int(end) <= time.time():
+            return None
+        name = "browser" if token.id == FARM else token.name
+        return _bearer(token, address, name=name, ambient=True, until=float(end))
 
     def _signed(self, claim: str) -> str:
         return hmac.digest(self._key, claim.encode("utf-8", "surrogateescape"), "sha256").hex()
 
-    # Kept and looked up by digest: the time of a dictionary lookup then says nothing about the secret.
-    @staticmethod
-    def _alive(known: dict[bytes, float], digest: bytes) -> bool:
-        return known.get(digest, 0.0) > trio.current_time()
 
-    @staticmethod
-    def _remember(known: dict[bytes, float], secret: str, seconds: float, most: int) -> None:
-        now = trio.current_time()
-        for digest in [digest for digest, end in known.items() if end <= now]:
-            del known[digest]
-        while len(known) >= most:
-            del known[next(iter(known))]
-        known[_digest(secret)] = now + seconds
+def _bearer(token: Token, address: str, *, name: str = "", ambient: bool = False, until: float | None = None) -> Actor:
+    return Actor(name or token.name, ambient, token.id, token.role, token.repositories, until, address)
 
 
 def cookie_name(port: int) -> str:

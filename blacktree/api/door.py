@@ -11,21 +11,26 @@ import h11
 import structlog
 import trio
 
+from blacktree.api.access import unauthorized
 from blacktree.api.auth import Auth, is_loopback
 from blacktree.api.budget import Budget
 from blacktree.api.exchange import Conversation
-from blacktree.api.farmfeed import FarmFeed
-from blacktree.api.frame import Frames
-from blacktree.api.gate import plain_headers, unauthorized
+from blacktree.api.frame import Frames, close_frame
+from blacktree.api.gate import Gate, plain_headers
 from blacktree.api.http import make_app
 from blacktree.api.metrics import Tally
+from blacktree.api.reception import Reception
 from blacktree.api.socket import Session
+from blacktree.api.tlswire import Certificate
+from blacktree.api.views import Views
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest, BlacktreeError, NotAllowed, Unavailable
 from blacktree.orchestrator.control import Control
 
 SOCKET_PATH = b"/ws"
+# RFC 6455, section 7.4.1: policy violation.
+_NO_LONGER = close_frame(1008)
 UNPROVEN_BODIES = 4  # of the largest size; smaller ones the more
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^:\s\[\]]*)):(?P<port>\d{1,5})\Z")
@@ -49,21 +54,39 @@ class Door:
         self._config = config
         self.auth = Auth(
             token,
+            control.tokens,
             allowed_hosts=[*config.allowed_hosts, self._host, *public_host(config.public_url)],
-            allowed_origins=config.allowed_origins,
+            allowed_origins=[*config.allowed_origins, *public_origin(config.public_url)],
         )
+        self.certificate = open_certificate(config)
         self.tally = Tally()
         self._frames = Frames()
-        self._feed = FarmFeed(control)
         self._budget = Budget(UNPROVEN_BODIES * config.maximum_webhook_bytes)
-        self._app = make_app(control, self.auth, config, self.tally)
+        self._reception = Reception(self.auth, control, config, self._public_link)
+        self._views = Views(control, lambda seen: make_app(seen, self._reception, config, self.tally))
+        self._gate = Gate(self._views, self._reception, self.tally)
         self.addresses: list[str] = []
+
+    @property
+    def scheme(self) -> str:
+        """`https` with a certificate, else `http`."""
+        return "http" if self.certificate is None else "https"
 
     def login_link(self) -> str:
         """The address of a page that lets a browser in: works once, for ten minutes. To be shown to its owner only."""
         host, port = split_address(self.addresses[0])
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        return f"http://{shown}:{port}/login?token={self.auth.new_code()}"
+        return f"{self.scheme}://{shown}:{port}/login?token={self.auth.new_code()}"
+
+    def _public_link(self, token: str) -> str:
+        if not self._config.public_url:
+            return self.login_link().partition("?")[0] + f"?token={self.auth.new_code(token)}"
+        return f"{self._config.public_url.rstrip('/')}/login?token={self.auth.new_code(token)}"
+
+    def reload(self) -> None:
+        """Read the certificate anew; connections that are open keep theirs. Raises `BadRequest`, and then so do all."""
+        if self.certificate is not None:
+            self.certificate.reload()
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started()` with the bound addresses. Then every connection is closed in under 1 s.
@@ -73,6 +96,7 @@ class Door:
         listeners = await self._listen()
         self.addresses = [_shown(listener.socket.getsockname()) for listener in listeners]
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._reception.presence.run)
             await nursery.start(partial(trio.serve_listeners, self._connection, listeners))
             for listener in listeners:
                 self._control.sources.door_at(listener.socket.getsockname()[1])
@@ -98,10 +122,10 @@ class Door:
         self.tally.connections += 1
         wire: Wire | None = None
         try:
-            wire = Wire(stream, send_seconds=self._config.send_seconds)
+            wire = await self._wire(stream)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wire.guard)
-                await self._talk(wire)
+                await self._talk(wire, nursery)
                 wire.farewell = b""
                 nursery.cancel_scope.cancel()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
@@ -114,6 +138,12 @@ class Door:
                 wire.abort()
             await trio.aclose_forcefully(stream)
 
+    async def _wire(self, stream: trio.SocketStream) -> Wire:
+        seconds = self._config.send_seconds
+        if self.certificate is None:
+            return Wire(stream, send_seconds=seconds)
+        return await self.certificate.open(stream, send_seconds=seconds, head_seconds=self._config.head_seconds)
+
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         try:
             with trio.move_on_after(0.5):
@@ -123,22 +153,26 @@ class Door:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _talk(self, wire: Wire) -> None:
-        conversation = Conversation(wire, self._app, self._config, self._budget)
+    async def _talk(self, wire: Wire, nursery: trio.Nursery) -> None:
+        conversation = Conversation(wire, self._gate, self._config, self._budget)
         first = True
         while (request := await conversation.next_request(first=first)) is not None:
             if _wants_websocket(request):
-                await self._websocket(wire, conversation, request)
+                await self._websocket(wire, conversation, request, nursery)
                 return
             if not await conversation.answer(request):
                 return
             first = False
 
-    async def _websocket(self, wire: Wire, conversation: Conversation, request: h11.Request) -> None:
-        headers = plain_headers(list(request.headers))
+    async def _websocket(
+        self, wire: Wire, conversation: Conversation, request: h11.Request, nursery: trio.Nursery
+    ) -> None:
+        headers, desk = plain_headers(list(request.headers)), self._reception
         try:
-            actor = self.auth.actor(headers, wire.port)
+            address, _ = desk.came(headers, wire.peer, wire.secure)
+            actor = desk.known(headers, wire.port, address)
             if actor is None:
+                desk.limits.refused(address)
                 raise unauthorized()
             self.auth.check_place(headers, actor)
             _check_handshake(headers)
@@ -146,8 +180,22 @@ class Door:
             await conversation.refuse(error)
             return
         conversation.replay(request)
-        session = Session(self._control, self._frames, self._feed, self._config, self.tally, actor)
-        await session.run(wire)
+        view = self._views.of(actor)
+        session = Session(view.control, self._frames, view.feed, self._config, self.tally, actor, desk)
+
+        def end() -> None:
+            # The guard says the farewell, waits a moment for it to be taken, and closes.
+            wire.farewell = _NO_LONGER
+            nursery.cancel_scope.cancel(reason="the token is good no longer")
+
+        async def end_when_expired() -> None:
+            await desk.presence.wait_expired(actor)
+            end()
+
+        with desk.presence.entered(actor, end):
+            if desk.presence.expires(actor):
+                nursery.start_soon(end_when_expired)
+            await session.run(wire)
         wire.farewell = b""
         await wire.linger(0.5, 16 << 20)
 
@@ -184,6 +232,25 @@ def public_host(url: str) -> list[str]:
             f"door.public_url: {url!r} is no http or https address", path="door.public_url", code="invalid_config"
         )
     return [parts.hostname]
+
+
+def public_origin(url: str) -> list[str]:
+    """The origin that `door.public_url` has in a browser, if it is set: behind a proxy, `Host` may be another."""
+    parts = urlsplit(url)
+    return [f"{parts.scheme}://{parts.netloc}".lower()] if url else []
+
+
+def open_certificate(config: DoorConfig) -> Certificate | None:
+    """The door's, if one is named. Raises `BadRequest`."""
+    if config.tls_key_file and not config.tls_certificate_file:
+        raise BadRequest(
+            "door.tls_key_file is set, and door.tls_certificate_file is not",
+            path="door.tls_certificate_file",
+            code="invalid_config",
+        )
+    if not config.tls_certificate_file:
+        return None
+    return Certificate(config.tls_certificate_file, config.tls_key_file)
 
 
 def split_address(address: str) -> tuple[str, int]:

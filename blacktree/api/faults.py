@@ -50,6 +50,7 @@ _BY_CODE = {
     "method_not_allowed": (INVALID_PARAMS, 405),
     "bad_range": (INVALID_PARAMS, 416),
     "upgrade_required": (INVALID_PARAMS, 426),
+    "rate_limited": (UNAVAILABLE, 429),
 }
 
 
@@ -90,7 +91,7 @@ def problem(error: BlacktreeError) -> tuple[int, dict[str, str], bytes]:
         **details(error),
     }
     headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
-    if status == 503:
+    if status in (503, 429):
         headers["retry-after"] = str(max(1, round(error.data.get("retry_after", 5))))
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="blacktree"'

@@ -3,34 +3,38 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.applications import Starlette
-
 from blacktree.api import pages
+from blacktree.api.access import unauthorized
 from blacktree.api.answers import page, refusal
-from blacktree.api.auth import Auth
-from blacktree.api.exchange import WEBHOOKS_PATH, Message
+from blacktree.api.auth import Actor
+from blacktree.api.exchange import WEBHOOKS_PATH, Gone, Message
 from blacktree.api.metrics import Tally
+from blacktree.api.reception import Reception
 from blacktree.api.table import ROUTES
-from blacktree.errors import NotAllowed
+from blacktree.api.views import Views
+from blacktree.errors import NotAllowed, Unavailable
 from blacktree.role import Role
 
 _OPEN = frozenset(each.http.path for each in ROUTES.values() if each.http and each.role is Role.NONE)
+
+# Asked again and again, and answered in a word.
+_PROBES = ("/healthz", "/readyz")
 
 
 class Gate:
     """Nobody reaches a route, or has a body read, without being let in; every answer bears the same safe headers."""
 
-    def __init__(self, app: Starlette, auth: Auth, tally: Tally) -> None:
-        self._app = app
-        self._auth = auth
+    def __init__(self, views: Views, reception: Reception, tally: Tally) -> None:
+        self._views = views
+        self._reception = reception
         self._tally = tally
 
     async def __call__(
         self, scope: Any, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
         headers = plain_headers(scope["headers"])
-        actor = self._auth.actor(headers, scope["server"][1])
-        scope["state"]["actor"] = actor
+        desk = self._reception
+        actor: Actor | None = None
 
         async def safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -38,22 +42,29 @@ class Gate:
                 present = {name for name, _ in message["headers"]}
                 extra = [(name, value) for name, value in _SAFE if name not in present]
                 message["headers"] = [*message["headers"], *extra]
+            elif message.get("more_body") and actor is not None and not desk.auth.holds(actor):
+                raise Gone("the token was revoked in the middle of an answer")
             await send(message)
 
         try:
+            address, secure = desk.came(headers, scope["client"][0], scope["scheme"] == "https")
+            scope["client"], scope["scheme"] = (address, 0), "https" if secure else "http"
+            scope["state"]["actor"] = actor = desk.known(headers, scope["server"][1], address)
             # Whoever sends a webhook proves it by a signature (api/webhooks.py).
             signed = scope["method"] == "POST" and scope["path"].startswith(WEBHOOKS_PATH)
+            if actor is None and not signed and scope["path"] not in _PROBES:
+                desk.limits.refused(address)
             if actor is None and scope["path"] not in _OPEN and not signed:
                 if scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
                     await page(pages.LOGIN, status=401)(scope, receive, safely)
                     return
                 raise unauthorized()
             if scope["method"] not in ("GET", "HEAD"):
-                self._auth.check_place(headers, actor)
-        except NotAllowed as error:
+                desk.auth.check_place(headers, actor)
+        except (NotAllowed, Unavailable) as error:
             await refusal(error)(scope, receive, safely)
             return
-        await self._app(scope, receive, safely)
+        await self._views.of(actor).app(scope, receive, safely)
 
 
 _SAFE = [
@@ -74,12 +85,3 @@ def plain_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
             value = found[name] + ("; " if name == "cookie" else ", ") + value
         found[name] = value
     return found
-
-
-def unauthorized() -> NotAllowed:
-    """Nobody we know."""
-    return NotAllowed(
-        "this needs the farm's token",
-        code="unauthorized",
-        advice="send `Authorization: Bearer TOKEN`; the token is in STATE/token",
-    )

@@ -62,7 +62,7 @@ class History:
             page = await self._control.jobs((), limit=_PAGE, cursor=cursor)
             jobs += [view.job for view in page.jobs]
             cursor = page.cursor
-            complete = cursor is None or jobs[-1].created_at < begin - _SLACK
+            complete = cursor is None or (bool(jobs) and jobs[-1].created_at < begin - _SLACK)
         width = timedelta(hours=asked.hours) / asked.bins
         bins = binned(jobs, begin, width, asked.bins)
         return {"end": end, "bin_seconds": width.total_seconds(), "complete": complete, "bins": bins}

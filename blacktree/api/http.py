@@ -11,22 +11,22 @@ from starlette.responses import Response
 from blacktree.api import messages, pages
 from blacktree.api.answers import json_answer, page, refusal
 from blacktree.api.assets import Assets
-from blacktree.api.auth import SESSION_SECONDS, Actor, Auth, cookie_name
+from blacktree.api.auth import Actor, cookie_name
 from blacktree.api.body import read_body
 from blacktree.api.deployments import DeploymentRoutes
-from blacktree.api.exchange import Application
 from blacktree.api.farmfeed import wait_for_farm_events
 from blacktree.api.faults import unexpected
-from blacktree.api.gate import Gate
 from blacktree.api.handler import Handler
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.outline import AskOutline, outline
 from blacktree.api.query import asked, last_of, number, state_named
+from blacktree.api.reception import Reception
 from blacktree.api.search import MOST_HITS, Question, search
 from blacktree.api.secrets import secret_handlers
 from blacktree.api.sources import source_handlers
 from blacktree.api.text import text_answer
+from blacktree.api.tokens import token_handlers
 from blacktree.api.webhooks import webhook_handlers
 from blacktree.api.wiring import routes_of
 from blacktree.config import DoorConfig
@@ -36,23 +36,24 @@ from blacktree.spec import MAX_SPEC_BYTES, parse_spec
 from blacktree.strict import decode_json
 
 
-def make_app(control: Control, auth: Auth, config: DoorConfig, tally: Tally) -> Application:
-    """The application as the door calls it: the gate, then the routes."""
-    rooms = _Routes(control, auth, config, tally)
+def make_app(control: Control, reception: Reception, config: DoorConfig, tally: Tally) -> Starlette:
+    """The application behind the gate, of one view of the farm."""
+    rooms = _Routes(control, reception, config, tally)
     app = Starlette(
-        routes=routes_of(rooms.handlers()),
+        routes=routes_of(rooms.handlers(), reception.trail),
         exception_handlers={BlacktreeError: _told, HTTPException: _told_by_starlette, Exception: _unforeseen},
     )
     app.router.redirect_slashes = False
-    return Gate(app, auth, tally)
+    return app
 
 
 class _Routes:
     """One method a route; each turns a request into a call of `Control` and its answer into JSON."""
 
-    def __init__(self, control: Control, auth: Auth, config: DoorConfig, tally: Tally) -> None:
+    def __init__(self, control: Control, reception: Reception, config: DoorConfig, tally: Tally) -> None:
         self._control = control
-        self._auth = auth
+        self._reception = reception
+        self._auth = reception.auth
         self._config = config
         self._tally = tally
         self._assets = Assets()
@@ -81,6 +82,7 @@ class _Routes:
             "farm.events": self.farm_events,
             **source_handlers(self._control, self._config),
             **secret_handlers(self._control, self._config),
+            **token_handlers(self._control, self._reception),
             **webhook_handlers(self._control, self._config),
             **DeploymentRoutes(self._control.deployments, self._body).handlers(),
         }
@@ -116,15 +118,19 @@ class _Routes:
         if request.method == "POST":
             form = parse_qs((await self._body(request, ("application/x-www-form-urlencoded",))).decode("latin-1"))
             secret = form.get("token", [""])[0].strip()
-            session = self._auth.new_session() if self._auth.is_token(secret) else self._auth.exchange(secret)
+            token = self._auth.shown(secret) or self._auth.exchange(secret)
         elif secret := request.query_params.get("token", ""):
-            session = self._auth.exchange(secret)
+            token = self._auth.exchange(secret)
         else:
             return page(pages.LOGIN)
-        if session is None:
+        if token is None:
             return page(pages.LOGIN_FAILED, status=401)
+        session, seconds = self._auth.new_session(token)
+        self._reception.trail.let_in(token, request.scope["client"][0])
         name = cookie_name(request.scope["server"][1])
-        cookie = f"{name}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={int(SESSION_SECONDS)}"
+        cookie = f"{name}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}"
+        if request.scope["scheme"] == "https":
+            cookie += "; Secure"
         return Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
 
     async def submit(self, request: Request) -> Response:

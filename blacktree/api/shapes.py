@@ -5,12 +5,14 @@ from typing import Literal
 
 import msgspec
 
+from blacktree.audit import AuditEntry
 from blacktree.deployment import VersionState
 from blacktree.event import FarmEvent
 from blacktree.job import Failure, Image, JobState, Origin, StepRecord
 from blacktree.orchestrator.control import QueueView, WorkerView
 from blacktree.orchestrator.deploymentcontrol import ReplicaView
 from blacktree.orchestrator.secretcontrol import KeyView
+from blacktree.role import Role
 from blacktree.runspec import RunSpec
 from blacktree.secret import SecretView
 from blacktree.source import Source as DeclaredSource
@@ -381,3 +383,52 @@ class Problem(ErrorData, frozen=True, kw_only=True):
     title: str
     status: int
     detail: str
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, without its secret. `repositories`: patterns; none: all of them, and the farm itself."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: datetime | None
+    repositories: list[str]
+    expires_at: datetime | None
+    created_by: str
+    revoked_at: datetime | None
+    revoked_by: str
+    state: Literal["valid", "expired", "revoked"]
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """The one of the state directory (id `farm`), then the others, oldest first."""
+
+    tokens: list[Token]
+
+
+class MadeToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A new token and its secret: what its bearer sends."""
+
+    token: Token
+    secret: str
+
+
+class TokenId(msgspec.Struct, frozen=True, kw_only=True):
+    """Which token."""
+
+    id: str
+
+
+class LoginLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A link for one browser, and whose token it stands for."""
+
+    url: str
+    token: TokenId
+    expires_at: datetime
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Acts, newest first. With a `before` there are more."""
+
+    entries: list[AuditEntry]
+    before: int | None

@@ -19,10 +19,13 @@ from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
 from blacktree.api.outline import AskOutline, outline
+from blacktree.api.reception import Reception
 from blacktree.api.search import Question, search
 from blacktree.api.secrets import secret_methods
 from blacktree.api.sources import source_methods
 from blacktree.api.table import METHODS
+from blacktree.api.tokens import token_methods
+from blacktree.api.trail import code_of, named_in
 from blacktree.api.wire import Wire
 from blacktree.api.wiring import admit, check_methods
 from blacktree.config import DoorConfig
@@ -49,7 +52,14 @@ class Session:
     """One connection's conversation. Requests run at once, beside each other, up to a bound."""
 
     def __init__(
-        self, control: Control, frames: Frames, feed: FarmFeed, config: DoorConfig, tally: Tally, actor: Actor
+        self,
+        control: Control,
+        frames: Frames,
+        feed: FarmFeed,
+        config: DoorConfig,
+        tally: Tally,
+        actor: Actor,
+        reception: Reception,
     ) -> None:
         self._control = control
         self._frames = frames
@@ -57,6 +67,7 @@ class Session:
         self._config = config
         self._tally = tally
         self._actor = actor
+        self._reception = reception
         self._watches = Watches(config.maximum_watches)
         self._requests = 0
         self._methods: dict[str, Method] = {
@@ -79,6 +90,7 @@ class Session:
             **source_methods(control, actor.name),
             **DeploymentMethods(control.deployments, actor).table(),
             **secret_methods(control, actor.name),
+            **token_methods(control, reception, actor),
         }
         check_methods((*self._methods, *_WATCHES))
 
@@ -172,9 +184,13 @@ class Session:
     async def _serve(self, identity: bytes, method: str, params: bytes) -> None:
         counted = True
         try:
+            self._reception.limits.arrived(self._actor.address)
+            self._reception.limits.known(self._actor.token)
+            if METHODS[method].acts:
+                await self._reply(identity, await self._act(method, params))
+                return
             admit(METHODS[method], self._actor)
-            if not params.startswith(b"{"):
-                raise BadRequest("params: expected an object", path="params", code="invalid")
+            _check_object(params)
             if method in self._methods:
                 await self._reply(identity, await self._methods[method](params))
             elif identity:
@@ -191,6 +207,18 @@ class Session:
             await self._answer(identity, faults.unexpected())
         finally:
             self._requests -= counted
+
+    async def _act(self, method: str, params: bytes) -> bytes:
+        trail, actor = self._reception.trail, self._actor
+        try:
+            admit(METHODS[method], actor)
+            _check_object(params)
+            result = await self._methods[method](params)
+        except BaseException as error:
+            trail.left(actor, "websocket", method, target=named_in(params), error=code_of(error))
+            raise
+        trail.left(actor, "websocket", method, target=named_in(params), told=result)
+        return result
 
     async def _watch(self, identity: bytes, method: str, params: bytes) -> None:
         wanted = None
@@ -307,6 +335,11 @@ class Session:
         asked = _params(params, messages.DrainWorker)
         view = await self._control.drain(asked.id, asked.drain, actor=self._actor.name)
         return _encode(messages.worker_json(view))
+
+
+def _check_object(params: bytes) -> None:
+    if not params.startswith(b"{"):
+        raise BadRequest("params: expected an object", path="params", code="invalid")
 
 
 def _params(body: bytes, kind: type[T]) -> T:

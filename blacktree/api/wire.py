@@ -16,6 +16,8 @@ class Wire(trio.abc.HalfCloseableStream):
     peer takes nothing for `send_seconds`, and then the connection is over. Closing is always forceful.
     """
 
+    secure = False
+
     def __init__(self, stream: trio.SocketStream, *, send_seconds: float) -> None:
         self._stream = stream
         self._socket = stream.socket
@@ -27,6 +29,11 @@ class Wire(trio.abc.HalfCloseableStream):
         self.farewell = b""
         self.heard_at = trio.current_time()
         self.sent_bytes = 0
+        try:
+            self.peer = str(self._socket.getpeername()[0])
+        except OSError:
+            # Gone already.
+            self.peer = ""
         # Bounded kernel buffers: a thousand stalled readers must not hold gigabytes.
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         # The kernel notices a vanished peer (or a window that stays shut) even while we only send pings.
@@ -53,9 +60,12 @@ class Wire(trio.abc.HalfCloseableStream):
             limit = len(self._back) if max_bytes is None else max_bytes
             data, self._back = self._back[:limit], self._back[limit:]
             return data
-        data = bytes(await self._stream.receive_some(max_bytes or 65536))
+        data = await self._receive(max_bytes or 65536)
         self.heard_at = trio.current_time()
         return data
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, in turn with other senders. Raises `trio.BrokenResourceError` or `ClosedResourceError`."""

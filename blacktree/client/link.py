@@ -259,7 +259,7 @@ def _rejection(server: str, rejected: trio_websocket.ConnectionRejected) -> Blac
         )
     if rejected.status_code == 403:
         return NotAllowed(message, code=code, advice=advice)
-    if rejected.status_code == 503:
+    if rejected.status_code in (503, 429):
         return Unavailable(message, code=code or "server_busy", advice=advice)
     return Unavailable(
         f"{server} is no Blacktree server (it answered {rejected.status_code})",

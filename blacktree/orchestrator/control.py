@@ -9,9 +9,11 @@ import msgspec
 
 from blacktree.event import FarmEvent, Record
 from blacktree.job import Job, JobState
+from blacktree.orchestrator.auditcontrol import AuditControl
 from blacktree.orchestrator.deploymentcontrol import DeploymentControl
 from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
 from blacktree.orchestrator.secretcontrol import SecretControl
+from blacktree.orchestrator.tokencontrol import TokenControl
 from blacktree.spec import JobSpec
 
 
@@ -106,6 +108,16 @@ class Control(Protocol):
     @property
     def secrets(self) -> SecretControl:
         """The secret store."""
+        ...
+
+    @property
+    def tokens(self) -> TokenControl:
+        """Who may come in."""
+        ...
+
+    @property
+    def audit(self) -> AuditControl:
+        """Who did what."""
         ...
 
     @property

@@ -137,6 +137,8 @@ class House(Parts):
         settings = self.config.orchestrator
         await self.journal.count()
         await self.vault.load()
+        await self.access.load()
+        await self.audit.load()
         await self.sources.load()
         await self.groups.load(self.store)
         await self.deployments.start()
@@ -146,6 +148,7 @@ class House(Parts):
         async with trio.open_nursery() as services:
             await services.start(self.broker.run)
             await services.start(self.chronicle.run)
+            await services.start(self.audit.run)
             await services.start(self.relay.run)
             await services.start(self.delays.run)
             await services.start(self.tokens.run)

@@ -14,6 +14,7 @@ from blacktree.errors import BadRequest, Conflict, NotFound, Unavailable
 from blacktree.event import FarmEvent, Record, StateChanged
 from blacktree.job import Job, JobState, Origin
 from blacktree.orchestrator import moves
+from blacktree.orchestrator.auditcontrol import AuditControl
 from blacktree.orchestrator.census import ordinal
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.clonetokens import CloneTokens
@@ -24,6 +25,7 @@ from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.journal import Journal, Reader, stored
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.ticket import Submission
+from blacktree.orchestrator.tokencontrol import TokenControl
 from blacktree.orchestrator.workers import Workers, view
 from blacktree.source import restricted
 from blacktree.spec import JobSpec
@@ -44,12 +46,14 @@ class Desk:
         intake: Intake,
         chronicle: Chronicle,
         rules: moves.Rules,
-        tokens: CloneTokens,
+        clone_tokens: CloneTokens,
         *,
         allow_local_sources: bool,
         readiness: Callable[[], Readiness],
         figures: Callable[[], dict[str, Any]],
         secrets: SecretControl,
+        tokens: TokenControl,
+        audit: AuditControl,
         sources: SourceControl,
         hooks: HookControl,
         deployments: DeploymentDesk,
@@ -62,11 +66,13 @@ class Desk:
         self._intake = intake
         self._chronicle = chronicle
         self._rules = rules
-        self._tokens = tokens
+        self._clone_tokens = clone_tokens
         self._allow_local_sources = allow_local_sources
         self.readiness = readiness
         self.figures = figures
         self.secrets = secrets
+        self.tokens = tokens
+        self.audit = audit
         self.sources = sources
         self.hooks = hooks
         self.deployments = deployments
@@ -98,12 +104,12 @@ class Desk:
         `then` is the first change of it, in the same transaction.
         """
         # Before its job: a crash between the two leaves a token without a job, never a job without its token.
-        kept = await self._tokens.keep(submission)
+        kept = await self._clone_tokens.keep(submission)
         try:
             job, _ = await self._create(submission.spec, id=submission.id, ticket=ticket, then=then)
         except (BadRequest, Conflict):
             if kept:
-                await self._tokens.forget(submission.id)
+                await self._clone_tokens.forget(submission.id)
             raise
         return job
 

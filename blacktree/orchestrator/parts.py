@@ -6,6 +6,7 @@ from blacktree.broker import open_broker
 from blacktree.config import Config
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator import moves
+from blacktree.orchestrator.audit import Audit
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.clonetokens import CloneTokens
 from blacktree.orchestrator.condition import Condition, figures
@@ -37,6 +38,7 @@ from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.scaler import Scaler
 from blacktree.orchestrator.sources import Sources, own_places
 from blacktree.orchestrator.statuses import Statuses
+from blacktree.orchestrator.tokens import Tokens
 from blacktree.orchestrator.vault import Vault
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.client import connect_worker
@@ -95,6 +97,8 @@ class Parts:
         )
         self.secrets = SecretDirectory(settings.secrets_directory)
         self.tokens = CloneTokens(store, self.vault)
+        self.access = Tokens(store)
+        self.audit = Audit(store, days=config.door.audit_days)
         self.jobs = Jobs(
             store,
             self.workers,
@@ -174,6 +178,8 @@ class Parts:
             readiness=self.condition.readiness,
             figures=self.figures,
             secrets=self.vault,
+            tokens=self.access,
+            audit=self.audit,
             sources=self.sources,
             hooks=self.hooks,
             deployments=DeploymentDesk(

@@ -16,11 +16,13 @@ from blacktree.errors import Conflict, NotFound, Unavailable
 from blacktree.event import FarmEvent, Lines, Record, StateChanged
 from blacktree.job import Job, JobState, move
 from blacktree.keyfile import KeyPlace
+from blacktree.orchestrator.audit import Audit
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import Follow, Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.journal import Journal, stored
 from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.sources import Sources
+from blacktree.orchestrator.tokens import Tokens
 from blacktree.orchestrator.vault import Vault
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide, Decision
@@ -40,6 +42,8 @@ class Little:
         self.store.listen(self.journal.on_commit)
         self.keyring = Keyring(KeyPlace(what="a test", fixed=(new_key(),)))
         self.secrets = Vault(self.store, self.keyring)
+        self.tokens = Tokens(self.store)
+        self.audit = Audit(self.store, days=30)
         self.sources = Sources(self.store, Chronicle(self.store), {}, set())
         self.deployments = NoDeployments()
         self.state = Readiness(state="ready", reasons=[])
@@ -226,6 +230,7 @@ async def _open(control: Little | None, listen: str, limits: dict[str, Any]) -> 
             control = Little()
             await nursery.start(control.store.run)
             await control.secrets.load()
+            await nursery.start(control.audit.run)
         door = Door(control, msgspec.structs.replace(DoorConfig(), **limits), listen=listen, token=TOKEN)
         house = House(control, door)
         await nursery.start(house.serve)

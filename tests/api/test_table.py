@@ -9,11 +9,14 @@ from starlette.responses import Response
 
 from blacktree.api import shapes
 from blacktree.api.table import METHODS, OPERATIONS, ROUTES
+from blacktree.api.trail import Trail
 from blacktree.api.wiring import check_methods, routes_of
 from blacktree.deployment import Version
 from blacktree.errors import Broken
 from blacktree.job import Attempt, Job
+from blacktree.orchestrator.audit import Audit
 from blacktree.role import Role
+from blacktree.storage.memory import MemoryStore
 
 HIDDEN_OF_JOB = {"generation", "next_seq", "not_before", "stream"}
 HIDDEN_OF_ATTEMPT = {"token", "incarnation", "next_batch", "stop", "unproven"}
@@ -25,6 +28,10 @@ async def nobody(request: Request) -> Response:
 
 def handlers(*without: str) -> dict[str, Callable[[Request], Awaitable[Response]]]:
     return {name: nobody for name in ROUTES if name not in without}
+
+
+def trail() -> Trail:
+    return Trail(Audit(MemoryStore(), days=1))
 
 
 def test_every_operation_can_be_asked_in_one_way_at_least() -> None:
@@ -44,11 +51,11 @@ def test_what_is_open_to_everybody_is_known() -> None:
 
 
 def test_a_route_cannot_be_without_its_entry_nor_an_entry_without_its_handler() -> None:
-    assert routes_of(handlers())
+    assert routes_of(handlers(), trail())
     with pytest.raises(Broken, match=r"job\.log"):
-        routes_of(handlers("job.log"))
+        routes_of(handlers("job.log"), trail())
     with pytest.raises(Broken, match=r"job\.burn"):
-        routes_of({**handlers(), "job.burn": nobody})
+        routes_of({**handlers(), "job.burn": nobody}, trail())
     with pytest.raises(Broken, match=r"job\.get"):
         check_methods(set(METHODS) - {"job.get"})
 

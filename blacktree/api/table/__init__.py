@@ -7,6 +7,7 @@ from blacktree.api.table.operation import Concerns, Http, Notification, Operatio
 from blacktree.api.table.pages import PAGES
 from blacktree.api.table.secrets import SECRETS
 from blacktree.api.table.sources import SOURCES
+from blacktree.api.table.tokens import TOKENS
 
 __all__ = [
     "COMMON_ERRORS",
@@ -23,8 +24,18 @@ __all__ = [
 
 # Routes are looked for in this order: what is asked most comes first.
 OPERATIONS: dict[str, Operation] = {
-    each.name: each for each in (*JOBS, *FARM, *DEPLOYMENTS, *SOURCES, *SECRETS, *PAGES)
+    each.name: each for each in (*JOBS, *FARM, *DEPLOYMENTS, *SOURCES, *SECRETS, *TOKENS, *PAGES)
 }
 ROUTES: dict[str, Operation] = {name: each for name, each in OPERATIONS.items() if each.http is not None}
 METHODS: dict[str, Operation] = {name: each for name, each in OPERATIONS.items() if each.socket is not None}
-COMMON_ERRORS = ("unauthorized", "not_allowed", "host_not_allowed", "origin_not_allowed", "unavailable", "internal")
+COMMON_ERRORS = (
+    "unauthorized",
+    "role_missing",
+    "farm_wide",
+    "rate_limited",
+    "not_allowed",
+    "host_not_allowed",
+    "origin_not_allowed",
+    "unavailable",
+    "internal",
+)

@@ -31,6 +31,7 @@ FARM = (
         name="worker.drain",
         summary="Let a worker finish what it has and take nothing more, or (`drain` false) again.",
         role=Role.ADMIN,
+        farm=True,
         errors=("not_found", "invalid", "malformed", "storage_failed"),
         result=WorkerView,
         http=Http(verb="POST", path="/api/v1/workers/{id}/drain", body=messages.Drain),

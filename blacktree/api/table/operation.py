@@ -67,7 +67,8 @@ class Socket(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Something the door can be asked.
 
-    `name` is the websocket method's, too, and the `operationId` of the route. `role`: the least that is needed.
+    `name` is the websocket method's, too, and the `operationId` of the route. `role`: the least that is needed. `farm`:
+    about the farm as a whole, so that a token for some repositories may not ask.
     `errors`: the codes it can answer with, beside those that everything can (`table.COMMON_ERRORS`). `result`: what it
     answers with (None: nothing, or no JSON).
     """
@@ -75,8 +76,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     summary: str
     role: Role
+    farm: bool = False
     concerns: Concerns = Concerns.NONE
     errors: tuple[str, ...] = ()
     result: Shape = None
     http: Http | None = None
     socket: Socket | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes something, so that who asked for it goes on record."""
+        return self.role is not Role.NONE and self.http is not None and self.http.verb != "GET"

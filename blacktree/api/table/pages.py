@@ -23,6 +23,7 @@ PAGES = (
         name="probe.metrics",
         summary="Figures in Prometheus' text format.",
         role=Role.VIEW,
+        farm=True,
         http=Http(verb="GET", path="/metrics", media="text/plain"),
     ),
     Operation(
