@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from blacktree.errors import BadRequest
 from blacktree.source import Source, source_from
-from blacktree.spec import PoolName
+from blacktree.spec import Platform, PoolName
 from blacktree.strict import convert, nearest
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -97,6 +97,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     state_directory: str = ""
     join_token_file: str = ""
     engine: str = ""
+    platforms: Annotated[tuple[Platform, ...], Meta(max_length=64)] = ()
     provider: str = "docker"
     steps: tuple[str, ...] = ("sync", "build", "tag", "push")
     secrets_directory: str = ""

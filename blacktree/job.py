@@ -68,6 +68,14 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     withheld: list[str] = []
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One platform of a job that several workers build together: the job that builds it, and what that has pushed."""
+
+    platform: str
+    job_id: str
+    digest: str = ""
+
+
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One step of the current attempt, as far as it got."""
 
@@ -137,7 +145,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job on record. `generation` counts its tickets; `tries` the attempts that were lost or may be retried."""
+    """A job on record. `generation` counts its tickets; `tries` the attempts that were lost or may be retried.
+
+    `parts`: the jobs that build it, one a platform, where no single worker does; each of them names it in `part_of`.
+    """
 
     id: str
     state: JobState
@@ -161,6 +172,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     next_seq: int = 1
     stream: Stream | None = None
+    part_of: str | None = None
+    parts: list[Part] = []
 
     @property
     def ended(self) -> bool:
@@ -170,7 +183,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def current(self) -> Attempt | None:
         """The attempt a worker holds now, if any."""
-        return self.attempts[-1] if self.attempts and self.state in ACTIVE else None
+        return self.attempts[-1] if self.attempts and self.state in ACTIVE and not self.gathers else None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether its parts are being built: it is under way, and no worker holds it."""
+        return self.state in ACTIVE and any(not part.digest for part in self.parts)
 
 
 def move(job: Job, to: JobState, **changes: Any) -> Job:

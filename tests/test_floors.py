@@ -9,6 +9,7 @@ WORDS = {
     "clock": 0,
     "strict": 0,
     "spec": 0,
+    "platforms": 0,
     "runspec": 0,
     "deployment": 0,
     "job": 0,

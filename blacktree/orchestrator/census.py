@@ -1,13 +1,19 @@
 """The pure part of keeping workers: who may have a job, who is best, and why nobody is."""
 
 import heapq
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 import msgspec
 
+from blacktree.orchestrator.builders import Builder, Builders
+from blacktree.orchestrator.ways import Profile
+
+_NO_PROFILE = Profile(frozenset(), frozenset())
+
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker as the choice sees it. `refusal` not empty: it takes nothing now."""
+    """A worker as the choice sees it. `refusal` not empty: it takes nothing now. `profile`: what it builds."""
 
     id: str
     pool: str
@@ -16,6 +22,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str = ""
     draining: bool = False
     warm: Sequence[str] = ()
+    profile: Profile = _NO_PROFILE
 
     @property
     def free(self) -> int:
@@ -33,11 +40,21 @@ class Census:
         self._known: dict[str, Candidate] = {}
         self._heaps: dict[str, list[tuple[float, str]]] = {}
         self._warm: dict[str, dict[str, None]] = {}
+        self.builders = Builders()
 
     def put(self, candidate: Candidate) -> None:
         """Add a worker, or say how it stands now."""
         before = self._known.get(candidate.id)
         self._known[candidate.id] = candidate
+        self.builders.put(
+            Builder(
+                id=candidate.id,
+                pool=candidate.pool,
+                profile=candidate.profile,
+                free=candidate.free > 0,
+                here=not candidate.draining,
+            )
+        )
         if before is None or before.warm != candidate.warm:
             self._forget_warm(before)
             for repository in candidate.warm:
@@ -51,13 +68,21 @@ class Census:
     def remove(self, id: str) -> None:
         """It is gone."""
         self._forget_warm(self._known.pop(id, None))
+        self.builders.remove(id)
 
-    def choose(self, pool: str, repository: str) -> Candidate | None:
-        """Among free slots of the pool: a worker that has this repository warm, else the least loaded."""
+    def choose(self, pool: str, repository: str, needs: Collection[str] = ()) -> Candidate | None:
+        """Among free slots of the pool: a worker that has this repository warm, else the least loaded.
+
+        With `needs` (families of platforms), among those that build all of them, the ones that emulate least first.
+        """
+        if needs:
+            able = self.builders.free(pool, needs)
+            found = [self._known[id] for id, emulates in able.items() if emulates == min(able.values())]
+            return min(found, key=lambda each: _preference(each, repository), default=None)
         warm = [self._known[id] for id in self._warm.get(repository, ())]
         warm = [each for each in warm if each.pool == pool and each.free]
         if warm:
-            return min(warm, key=lambda each: (each.warm.index(repository), each.busy / each.slots, each.id))
+            return min(warm, key=lambda each: _preference(each, repository))
         heap = self._heaps.get(pool, [])
         while heap:
             load, id = heap[0]
@@ -67,22 +92,29 @@ class Census:
             heapq.heappop(heap)
         return None
 
-    def why_waiting(self, pool: str) -> str:
-        """Why no job of this pool is taken now; empty if a slot is free."""
+    def why_waiting(self, pool: str, needs: Collection[str] = ()) -> str:
+        """Why no job of this pool (that needs these platforms) is taken now; empty if a slot is free."""
         members = [each for each in self._known.values() if each.pool == pool]
         if not members:
             return f"no worker in pool `{pool}`"
+        that = whose = ""
+        if needs:
+            named = " and ".join(sorted(needs))
+            that, whose = f" that builds {named}", f" for {named}"
+            members = [each for each in members if each.profile.builds(needs)]
+            if not members:
+                return f"no worker in pool `{pool}` builds {named}"
         if any(each.free for each in members):
             return ""
         willing = [each for each in members if not each.refusal and not each.draining]
         if willing:
             slots = sum(each.slots for each in willing)
-            return f"all {slots} slots busy" if slots > 1 else "the only slot is busy"
+            return f"all {slots} slots{whose} busy" if slots > 1 else f"the only slot{whose} is busy"
         refusing = [each for each in members if each.refusal]
         if refusing:
             first = refusing[0]
-            return f"no worker in pool `{pool}` takes builds now: {first.id}: {first.refusal}"
-        return f"every worker in pool `{pool}` is draining"
+            return f"no worker in pool `{pool}`{that} takes builds now: {first.id}: {first.refusal}"
+        return f"every worker in pool `{pool}`{that} is draining"
 
     def _forget_warm(self, candidate: Candidate | None) -> None:
         if candidate is None:
@@ -98,6 +130,11 @@ class Census:
         heap = [(each.busy / each.slots, each.id) for each in self._known.values() if each.pool == pool and each.free]
         heapq.heapify(heap)
         self._heaps[pool] = heap
+
+
+def _preference(candidate: Candidate, repository: str) -> tuple[float, float, str]:
+    warm = candidate.warm.index(repository) if repository in candidate.warm else math.inf
+    return warm, candidate.busy / candidate.slots, candidate.id
 
 
 def ordinal(number: int) -> str:

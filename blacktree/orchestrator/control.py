@@ -52,6 +52,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     labels: dict[str, str]
     platform: str
+    platforms: list[str]
+    emulated: list[str]
     version: str
     address: str
     slots: int

@@ -26,6 +26,7 @@ from blacktree.orchestrator.journal import Journal, Reader, stored
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.ticket import Submission
 from blacktree.orchestrator.tokencontrol import TokenControl
+from blacktree.orchestrator.ways import wanted_by
 from blacktree.orchestrator.workers import Workers, view
 from blacktree.source import restricted
 from blacktree.spec import JobSpec
@@ -189,7 +190,8 @@ class Desk:
         status = self._broker.status()
         if not status.connected:
             return f"the broker is away: {status.reason}"
-        reason = self._workers.census.why_waiting(job.spec.pool)
+        way = self._workers.way(job.spec.pool, wanted_by(job))
+        reason = self._workers.census.why_waiting(job.spec.pool, way.missing or way.needs)
         if reason and (hope := self._hope(job.spec.pool)):
             reason = f"{reason}: {hope}"
         reason = reason or "about to be handed to a worker"

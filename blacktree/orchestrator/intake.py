@@ -7,6 +7,7 @@ from blacktree.broker.base import Broker, Consumer, Delivery, execute_queue
 from blacktree.errors import BrokerLost, Conflict
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.jobs import Jobs
+from blacktree.orchestrator.parking import Parking
 from blacktree.orchestrator.workers import Workers
 
 log = structlog.get_logger()
@@ -36,6 +37,7 @@ class Intake:
         broker: Broker,
         workers: Workers,
         jobs: Jobs,
+        parking: Parking,
         chronicle: Chronicle,
         *,
         prefetch: int,
@@ -44,6 +46,7 @@ class Intake:
         self._broker = broker
         self._workers = workers
         self._jobs = jobs
+        self.parking = parking
         self._chronicle = chronicle
         self._prefetch = prefetch
         self._maximum_pools = maximum_pools
@@ -75,6 +78,7 @@ class Intake:
     ) -> None:
         """Serve every lane until cancelled; the jobs themselves run in the nursery that encloses this one."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._unpark, running, name="dispatcher of the parked")
             task_status.started()
             async for lane in self._to_open:
                 sink, deliveries = trio.open_memory_channel[Delivery](0)
@@ -93,6 +97,11 @@ class Intake:
             lane.idle_since = None
             # Returns once a slot is leased; until then everything else waits in the broker.
             await running.start(self._jobs.run, delivery, lane.pool)
+
+    async def _unpark(self, running: trio.Nursery) -> None:
+        while True:
+            delivery = await self.parking.next()
+            await running.start(self._jobs.run, delivery, delivery.pool)
 
     async def _consume(self, lane: Lane, sink: trio.MemorySendChannel[Delivery]) -> None:
         queue = execute_queue(lane.pool)

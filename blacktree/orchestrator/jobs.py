@@ -1,7 +1,7 @@
 """One job from its ticket to its end: lease, attempt on record, hand-off, acknowledgement, and how a stop settles."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 
@@ -18,8 +18,10 @@ from blacktree.orchestrator.held import Book, Held
 from blacktree.orchestrator.ledger import Ledger
 from blacktree.orchestrator.member import Member
 from blacktree.orchestrator.parcel import Parcels
+from blacktree.orchestrator.parking import Parking
 from blacktree.orchestrator.recent import Recent
 from blacktree.orchestrator.ticket import Submission, Ticket, Translate, read_body, without_token
+from blacktree.orchestrator.ways import wanted, wanted_by
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.peer import Answer, Assignment, StopOrder
 from blacktree.storage.base import Decide, Store
@@ -49,6 +51,7 @@ class Jobs:
         accept: Callable[[Submission, bool, Decide | None], Awaitable[Job]],
         translate: Translate,
         parcels: Parcels,
+        parking: Parking,
         slot_wait_seconds: float,
     ) -> None:
         self._store = store
@@ -61,6 +64,7 @@ class Jobs:
         self._accept = accept
         self._translate = translate
         self._parcels = parcels
+        self._parking = parking
         self._slot_wait_seconds = slot_wait_seconds
         self.handed_off = 0
         self.refused = 0
@@ -77,8 +81,12 @@ class Jobs:
         try:
             with trio.move_on_after(self._slot_wait_seconds) as waiting:
                 body = read_body(delivery.body, self._translate)
-                repository = await self._repository(body)
-                async with self._workers.lease(pool, repository, body.id) as member:
+                known = body if isinstance(body, Submission) else await self._known(body.id)
+                needs = await self._needs(body, known, pool)
+                if needs is None:
+                    settle = delivery.ack
+                    return
+                async with self._workers.lease(pool, known.spec.repository, body.id, needs) as member:
                     # RabbitMQ takes a delivery back after 30 minutes; from here on it is a matter of moments.
                     waiting.deadline = float("inf")
                     task_status.started()
@@ -136,11 +144,26 @@ class Jobs:
                 await held.done.wait()
         return None
 
-    async def _repository(self, body: Ticket | Submission) -> str:
-        """What the job will clone, for the choice of a worker; from memory unless the job has waited for long."""
-        if isinstance(body, Submission):
-            return body.spec.repository
-        return (await self._known(body.id)).spec.repository
+    async def _needs(self, body: Ticket | Submission, known: Submission | Job, pool: str) -> Collection[str] | None:
+        """The platforms that the worker must build; None where this delivery has served its turn without one.
+
+        A job that would have to wait for such a worker steps aside, so that nobody waits behind it.
+        """
+        if isinstance(known, Submission):
+            if wanted(known.spec).families:
+                # On record first, and from there a ticket: the message itself cannot step aside.
+                await self._ledger.insist(partial(self._accept, known, True, None))
+                return None
+            return ()
+        if not _is_for(body, known, pool):
+            return None
+        want = wanted_by(known)
+        if not want.families:
+            return ()
+        if not self._workers.can_go(pool, want):
+            self._parking.put(known)
+            return None
+        return self._workers.way(pool, want).needs
 
     async def _known(self, job_id: str) -> Job:
         recent = self._recent.get(job_id)
@@ -158,12 +181,9 @@ class Jobs:
             job = await self._ledger.insist(partial(self._accept, body, not here, claim.on(1) if here else None))
             if claim.bears(job):
                 return job
-            generation = 1
         else:
             job = await self._known(body.id)
-            generation = body.generation
-        queued = job.state is JobState.QUEUED and job.generation == generation and job.spec.pool == pool
-        return job if queued else None
+        return job if _is_for(body, job, pool) else None
 
     async def _hand_off(self, job: Job, claim: Claim) -> Held | None:
         """The attempt on record, then in the worker's hands; None if this delivery has to be looked at again."""
@@ -280,6 +300,12 @@ class Jobs:
             # Nothing of it runs there, and the worker will refuse it should the hand-off still be under way.
             await self._ledger.commit(held.name.job_id, moves.absent(held.name, self._rules))
         return ASK_AGAIN_SECONDS
+
+
+def _is_for(body: Ticket | Submission, job: Job, pool: str) -> bool:
+    """Whether this delivery, on this pool's queue, still counts."""
+    generation = body.generation if isinstance(body, Ticket) else 1
+    return job.state is JobState.QUEUED and job.generation == generation and job.spec.pool == pool
 
 
 async def _settle(call: Callable[[], Awaitable[None]]) -> None:

@@ -42,11 +42,13 @@ class Keeper:
         *,
         retiring: bool = False,
         occupied: Callable[[], Collection[str]] = tuple,
+        hopeless: Callable[[str], Collection[str]] = lambda pool: (),
     ) -> None:
         self.pool = pool
         self.rules = rules
         self.retiring = retiring
         self._occupied = occupied
+        self._hopeless = hopeless
         self._interval_seconds = config.interval_seconds
         self._store = store
         self._workers = workers
@@ -229,7 +231,8 @@ class Keeper:
     async def _situation(self, time: float) -> Situation:
         queued = (await self._store.queued_by_pool()).get(self.pool, 0)
         views = [view for view in self._workers.views() if view.pool == self.pool]
-        later, oldest = self._waits.look(self.pool, now(), {job for view in views for job in view.jobs})
+        aside = {job for view in views for job in view.jobs}.union(self._hopeless(self.pool))
+        later, oldest = self._waits.look(self.pool, now(), aside)
         mine = {hand.id for hand in self.hands}
         others = [view for view in views if view.id not in mine and view.state in ("free", "busy") and not view.refusal]
         return Situation(

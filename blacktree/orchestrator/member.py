@@ -11,6 +11,8 @@ from blacktree.concurrency.every import every
 from blacktree.concurrency.gather import Gather
 from blacktree.errors import BlacktreeError, PeerLost
 from blacktree.orchestrator.census import Candidate
+from blacktree.orchestrator.ways import Profile
+from blacktree.platforms import family
 from blacktree.rpc.peer import Answer, Assignment, Registration, StopAnswer, StopOrder, WorkerSide, WorkerStatus
 from blacktree.rpc.replica import ReplicaAck, ReplicaOrders
 
@@ -56,7 +58,14 @@ class Member:
             refusal=self.unreachable or self.status.refusal or self._refused,
             draining=self.draining or self.status.draining,
             warm=self.status.warm,
+            profile=self.profile,
         )
+
+    @property
+    def profile(self) -> Profile:
+        """The platforms that it builds; of one that does not say, the one it runs on."""
+        native = self.status.platforms or [self.registration.platform]
+        return Profile(frozenset(map(family, native)), frozenset(map(family, self.status.emulated)))
 
     def refused(self, reason: str) -> None:
         """It did not take a job, for this reason."""

@@ -27,6 +27,7 @@ from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.measures import Measures
 from blacktree.orchestrator.original import Translator
 from blacktree.orchestrator.parcel import Parcels
+from blacktree.orchestrator.parking import Parking
 from blacktree.orchestrator.publications import Publications
 from blacktree.orchestrator.recent import Recent
 from blacktree.orchestrator.reconcile import Delays, Reconciler
@@ -99,6 +100,7 @@ class Parts:
         self.tokens = CloneTokens(store, self.vault)
         self.access = Tokens(store)
         self.audit = Audit(store, days=config.door.audit_days)
+        self.parking = Parking(self.workers)
         self.jobs = Jobs(
             store,
             self.workers,
@@ -114,12 +116,14 @@ class Parts:
                 self.publications.cache_for,
                 allow_local_sources=settings.allow_local_sources,
             ),
+            parking=self.parking,
             slot_wait_seconds=settings.slot_wait_seconds,
         )
         self.intake = Intake(
             self.broker,
             self.workers,
             self.jobs,
+            self.parking,
             self.chronicle,
             prefetch=config.queue.prefetch,
             maximum_pools=settings.maximum_pools,
@@ -163,6 +167,7 @@ class Parts:
             open_worker_provider,
             farm_id=farm_id,
             occupied=self.deployments.placed,
+            hopeless=self.parking.hopeless,
         )
         self.condition.more.append(self.scaler.troubles)
         self.desk = Desk(
@@ -208,6 +213,7 @@ class Parts:
         )
         for listener in (
             self.book.on_commit,
+            self.parking.on_commit,
             self.recent.on_commit,
             self.relay.on_commit,
             self.tokens.on_commit,

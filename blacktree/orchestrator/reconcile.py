@@ -15,6 +15,7 @@ from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.moves import ticket
 from blacktree.orchestrator.relay import Relay
+from blacktree.orchestrator.ways import wanted_by
 from blacktree.storage.base import Commit, Store
 
 log = structlog.get_logger()
@@ -77,12 +78,17 @@ class Reconciler:
         self._aside = aside
 
     async def start(self) -> None:
-        """Remember who backs off, from the record. To be called once, before jobs are taken."""
+        """Remember who backs off, from the record; who may have been parked gets another ticket.
+
+        To be called once, before jobs are taken.
+        """
         after = ""
         while page := await self._store.queued(after=after):
             for job in page:
                 if job.not_before is not None:
                     self._delays.add(job)
+                elif wanted_by(job).families:
+                    self._relay.send(ticket(job))
             after = page[-1].id
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -137,11 +143,15 @@ class Reconciler:
             return
         queued = await self._store.queued_by_pool()
         for pool in idle:
-            waiting = queued.get(pool, 0)
+            waiting = queued.get(pool, 0) - self._intake.parking.count(pool)
             # Their tickets are there and nobody brings them: more of them, every few seconds, would mend nothing.
-            if waiting and (depth := await self._broker.depth(execute_queue(pool))) is not None and depth >= waiting:
+            if (
+                waiting > 0
+                and (depth := await self._broker.depth(execute_queue(pool))) is not None
+                and depth >= waiting
+            ):
                 continue
-            if waiting:
+            if waiting > 0:
                 await self._publish_again(pool)
 
     async def _publish_again(self, pool: str) -> None:
@@ -151,7 +161,8 @@ class Reconciler:
             for job in page:
                 waits = job.not_before is not None and job.not_before > moment
                 fresh = (moment - job.queued_at).total_seconds() < SETTLED_SECONDS
-                if job.spec.pool == pool and not waits and not fresh and job.id not in self._aside:
+                known = job.id in self._aside or job.id in self._intake.parking
+                if job.spec.pool == pool and not waits and not fresh and not known:
                     self._relay.send(ticket(job))
                     again += 1
         if again:

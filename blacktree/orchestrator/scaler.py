@@ -24,7 +24,8 @@ KIND = "scaled-pool"
 class Scaler:
     """Runs the keepers. A pool that is no longer configured is emptied first, then forgotten.
 
-    `occupied`: the workers that something other than a build runs on.
+    `occupied`: the workers that something other than a build runs on. `hopeless`: the jobs of a pool that no worker of
+    its kind can build.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Scaler:
         *,
         farm_id: str,
         occupied: Callable[[], Collection[str]] = tuple,
+        hopeless: Callable[[str], Collection[str]] = lambda pool: (),
     ) -> None:
         self._config = config
         self._store = store
@@ -45,6 +47,7 @@ class Scaler:
         self._open_provider = open_provider
         self._farm_id = farm_id
         self._occupied = occupied
+        self._hopeless = hopeless
         self._waits = Waits(config.scaling.pools)
         self._keepers: dict[str, Keeper] = {}
         for pool, rules in config.scaling.pools.items() if open_provider is not None else ():
@@ -62,6 +65,7 @@ class Scaler:
             self._chronicle,
             retiring=retiring,
             occupied=self._occupied,
+            hopeless=self._hopeless,
         )
 
     def on_commit(self, commit: Commit) -> None:

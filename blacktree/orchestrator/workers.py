@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -17,6 +17,7 @@ from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import WorkerView
 from blacktree.orchestrator.held import Book
 from blacktree.orchestrator.member import REFUSAL_SECONDS, Connect, Member
+from blacktree.orchestrator.ways import Wanted, Way, find_way
 from blacktree.rpc import address as addresses
 from blacktree.rpc.peer import PROTOCOL_VERSION, Registration, WorkerStatus
 from blacktree.spec import PoolName
@@ -56,6 +57,7 @@ class Workers:
         self._draining: set[str] = set()
         self._changed = trio.Event()
         self._waiting = 0
+        self._settled = False
         self._joined, self._arrivals = trio.open_memory_channel[tuple[Member, Callable[[Member], Awaitable[None]]]](
             MAX_MEMBERS
         )
@@ -64,12 +66,19 @@ class Workers:
         """One task per connected worker."""
         self._draining = {key.removeprefix("drain/") for key in await self._store.settings("drain/")}
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._settle)
             task_status.started()
             async for member, task in self._arrivals:
                 nursery.start_soon(task, member, name=f"worker {member.id}")
 
     async def _serve(self, member: Member) -> None:
         await member.run(self._connect, partial(self.touch, member), ping_seconds=self._ping_seconds)
+
+    async def _settle(self) -> None:
+        """Workers that were here before this process began have one lease to come back."""
+        await trio.sleep(self.lease_seconds)
+        self._settled = True
+        self.stir()
 
     async def _lapse(self, member: Member) -> None:
         await trio.sleep(REFUSAL_SECONDS)
@@ -83,6 +92,10 @@ class Workers:
         elif self.member(member.id) is None:
             self.census.remove(member.id)
         self._told()
+        self.stir()
+
+    def stir(self) -> None:
+        """Let whoever waits for a slot look again."""
         if self._waiting:
             self._changed.set()
             self._changed = trio.Event()
@@ -104,9 +117,20 @@ class Workers:
     async def wait_free(self, pool: str) -> None:
         """Until some worker of this pool has a free slot."""
         while self.census.choose(pool, "") is None:
-            await self._wait_changed()
+            await self.wait_changed()
 
-    async def _wait_changed(self) -> None:
+    def way(self, pool: str, want: Wanted) -> Way:
+        """How a job of this pool that asks for this can be built now."""
+        builders = self.census.builders
+        return find_way(want, builders.profiles(pool), known=builders.known(pool), settled=self._settled)
+
+    def can_go(self, pool: str, want: Wanted) -> bool:
+        """Whether a job that asks for this need not wait."""
+        way = self.way(pool, want)
+        return not way.missing and (way.split or self.census.choose(pool, "", way.needs) is not None)
+
+    async def wait_changed(self) -> None:
+        """Until something about any worker has changed."""
         self._waiting += 1
         try:
             await self._changed.wait()
@@ -114,10 +138,12 @@ class Workers:
             self._waiting -= 1
 
     @asynccontextmanager
-    async def lease(self, pool: str, repository: str, job_id: str) -> AsyncIterator[Member]:
+    async def lease(
+        self, pool: str, repository: str, job_id: str, needs: Collection[str] = ()
+    ) -> AsyncIterator[Member]:
         """A slot for this job, held until the context is left. Waits, parked, until one is free."""
-        while (best := self.census.choose(pool, repository)) is None:
-            await self._wait_changed()
+        while (best := self.census.choose(pool, repository, needs)) is None:
+            await self.wait_changed()
         async with self.hold(best.id, job_id):
             yield self._members[best.id]
 
@@ -201,7 +227,7 @@ class Workers:
         member.status = status
         member.last_seen_at = now()
         self.renew(member.id)
-        if (before.refusal, before.draining, before.warm) != (status.refusal, status.draining, status.warm):
+        if _told_by(before) != _told_by(status):
             self._noted(member, before.refusal, status.refusal)
             self.touch(member)
 
@@ -285,6 +311,11 @@ class Workers:
         return [view(member) for _, member in sorted(self._members.items())]
 
 
+def _told_by(status: WorkerStatus) -> tuple[object, ...]:
+    """What of it is of interest to whoever chooses a worker."""
+    return status.refusal, status.draining, status.warm, status.platforms, status.emulated
+
+
 def view(member: Member) -> WorkerView:
     """A worker as the outside sees it."""
     candidate = member.candidate()
@@ -301,6 +332,8 @@ def view(member: Member) -> WorkerView:
         pool=registration.pool,
         labels=registration.labels,
         platform=registration.platform,
+        platforms=sorted(candidate.profile.native),
+        emulated=sorted(candidate.profile.emulated),
         version=registration.version,
         address=registration.address,
         slots=member.slots,

@@ -112,12 +112,17 @@ class BuiltImage(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """How an engine stands. `refusal` empty: it takes builds; else why not, and what to do."""
+    """How an engine stands. `refusal` empty: it takes builds; else why not, and what to do.
+
+    `platforms`: what its machine runs by itself; `emulated`: what it runs besides. Families, see `platforms.family`.
+    """
 
     name: str
     version: str = ""
     refusal: str = ""
     details: dict[str, str] = {}
+    platforms: list[str] = []
+    emulated: list[str] = []
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -163,6 +163,8 @@ def status_to_wire(status: WorkerStatus) -> worker_pb2.WorkerStatus:
         free_disk_bytes=status.free_disk_bytes,
         engine=status.engine,
         warm=status.warm,
+        platforms=status.platforms,
+        emulated=status.emulated,
     )
 
 
@@ -179,7 +181,13 @@ def status_from_wire(holder: Any) -> WorkerStatus:
         free_disk_bytes=count(status.free_disk_bytes, "status.free_disk_bytes"),
         engine=text(status.engine, "status.engine"),
         warm=[text(each, "status.warm") for each in few(status.warm, "status.warm")],
+        platforms=_platforms(status.platforms, "status.platforms"),
+        emulated=_platforms(status.emulated, "status.emulated"),
     )
+
+
+def _platforms(wire: Any, field: str) -> list[str]:
+    return [text(each, field, 64) for each in few(wire, field, MAX_NAMES)]
 
 
 def ping_to_wire(answer: PingAnswer) -> worker_pb2.PingReply:

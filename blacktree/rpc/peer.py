@@ -81,7 +81,11 @@ class StopAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker stands. `refusal` empty: it takes builds. `warm`: repositories with a local mirror, latest first."""
+    """How a worker stands. `refusal` empty: it takes builds. `warm`: repositories with a local mirror, latest first.
+
+    `platforms`: what its engine builds natively (empty: not known yet, or a worker that does not say); `emulated`: what
+    it builds besides, slowly.
+    """
 
     slots: int
     busy: int
@@ -90,6 +94,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     free_disk_bytes: int = 0
     engine: str = ""
     warm: list[str] = []
+    platforms: list[str] = []
+    emulated: list[str] = []
 
 
 class PingAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from blacktree.concurrency.notify import notify, watchdog_seconds
 from blacktree.concurrency.stopping import stopping
 from blacktree.config import Config, WorkerConfig, default_state_directory
 from blacktree.errors import BadRequest, BlacktreeError
+from blacktree.platforms import runs
 from blacktree.providers import open_provider
 from blacktree.providers.base import Provider, ProviderSettings
 from blacktree.rpc.client import connect_orchestrator
@@ -253,7 +254,7 @@ class Daemon:
             address=config.advertise or self._address,
             pool=config.pool,
             labels=config.labels,
-            platform=_platform(),
+            platform=runs(platform.machine())[0],
             status=self.standing.status(),
             running=[each.name for each in self.roster.held.values() if each.why != "fenced"],
             capabilities=[REPLICAS] if self.running else [],
@@ -267,12 +268,6 @@ class Daemon:
             self.guard.close()
             for attempt in self.roster.held.values():
                 attempt.outbox.discard()
-
-
-def _platform() -> str:
-    """As images name it, e.g. `linux/amd64`."""
-    machine = platform.machine()
-    return "linux/" + {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def _tls(config: WorkerConfig) -> Tls | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import structlog
 import trio
 
@@ -71,7 +72,12 @@ class Housekeeping:
         )
         with trio.move_on_after(CHECK_LIMIT_SECONDS):
             health = await self._provider.check()
+        if health.refusal:
+            # What it builds is not forgotten because it does not say so now.
+            health = msgspec.structs.replace(health, platforms=before.platforms, emulated=before.emulated)
         self._standing.health = health
+        if (health.platforms, health.emulated) != (before.platforms, before.emulated):
+            self._changed()
         if health.refusal != before.refusal:
             if health.refusal:
                 log.error("the engine takes no builds", reason=health.refusal)

@@ -5,6 +5,7 @@ from pathlib import Path
 import trio
 
 from blacktree.config import WorkerConfig
+from blacktree.platforms import family
 from blacktree.providers.base import Health
 from blacktree.rpc.peer import WorkerStatus
 from blacktree.services.core.resources import free_bytes, human_bytes
@@ -75,6 +76,7 @@ class Standing:
     def status(self) -> WorkerStatus:
         """As the orchestrator is told."""
         code, reason = self.refusal()
+        own = self._config.platforms
         # Whoever reads this has just been contacted: a lease that is being renewed is no reason.
         return WorkerStatus(
             slots=self._config.slots,
@@ -84,6 +86,8 @@ class Standing:
             free_disk_bytes=self.free_disk_bytes(),
             engine=f"{self.health.name} {self.health.version}".strip(),
             warm=self.warm,
+            platforms=list(dict.fromkeys(filter(None, map(family, own)))) if own else self.health.platforms,
+            emulated=[] if own else self.health.emulated,
         )
 
     def close_gate(self) -> None:

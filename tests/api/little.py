@@ -178,6 +178,8 @@ def _worker(state: str) -> WorkerView:
         pool="default",
         labels={},
         platform="linux/amd64",
+        platforms=["linux/amd64"],
+        emulated=[],
         version="1",
         address="127.0.0.1:6000",
         slots=2,

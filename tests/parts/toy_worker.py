@@ -48,6 +48,8 @@ class ToyWorker(RunsNoReplicas):
         automatic: bool = False,
         warm: Sequence[str] = (),
         honest_stop: bool = True,
+        platforms: Sequence[str] = (),
+        emulated: Sequence[str] = (),
     ) -> None:
         self.id = id or f"toy-{next(_numbers)}"
         self.slots = slots
@@ -57,6 +59,7 @@ class ToyWorker(RunsNoReplicas):
         self.automatic = automatic
         self.warm = list(warm)
         self.honest_stop = honest_stop
+        self.platforms, self.emulated = list(platforms), list(emulated)
         self.refusal = ""
         self.refuse_with: Answer | None = None
         self.held: dict[str, Assignment] = {}
@@ -110,7 +113,14 @@ class ToyWorker(RunsNoReplicas):
         return PingAnswer(worker_id=self.id, incarnation=self.incarnation, status=self.status())
 
     def status(self) -> WorkerStatus:
-        return WorkerStatus(slots=self.slots, busy=len(self.held), refusal=self.refusal, warm=self.warm)
+        return WorkerStatus(
+            slots=self.slots,
+            busy=len(self.held),
+            refusal=self.refusal,
+            warm=self.warm,
+            platforms=self.platforms,
+            emulated=self.emulated,
+        )
 
     # What a test does with it
 

@@ -100,6 +100,8 @@ statuses = st.builds(
     free_disk_bytes=counts,
     engine=texts,
     warm=some(texts),
+    platforms=some(texts),
+    emulated=some(texts),
 )
 specs = st.builds(
     JobSpec,

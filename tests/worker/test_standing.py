@@ -19,3 +19,13 @@ async def test_an_engine_that_cannot_be_reached_is_told_before_what_follows_from
     assert standing.refusal() == ("unproven", "the worker has not swept its engine yet")
     standing.suspect = ""
     assert standing.refusal() == ("", "")
+
+
+async def test_the_platforms_are_the_engine_s_unless_the_settings_say_others(tmp_path: Path) -> None:
+    health = Health(name="docker", platforms=["linux/amd64", "linux/386"], emulated=["linux/arm64"])
+    found = []
+    for config in (WorkerConfig(), WorkerConfig(platforms=("linux/arm64/v8", "linux/arm64", "linux"))):
+        standing = Standing(config, tmp_path, Roster(), Lease())
+        standing.health = health
+        found.append((standing.status().platforms, standing.status().emulated))
+    assert found == [(["linux/amd64", "linux/386"], ["linux/arm64"]), (["linux/arm64"], [])]

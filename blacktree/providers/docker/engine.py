@@ -9,8 +9,11 @@ from typing import Any
 import msgspec
 import trio
 
+from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError, EngineLost, StepFailed
+from blacktree.platforms import runs
 from blacktree.providers.base import Health
+from blacktree.providers.docker.binfmt import emulated
 from blacktree.providers.docker.faults import refused
 from blacktree.providers.docker.leftovers import visible
 from blacktree.providers.docker.stream import Connector, EngineRefused, Params
@@ -32,6 +35,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     storage: str = ""
     cgroup: str = ""
     system: str = ""
+    architecture: str = ""
     local: bool = False
 
 
@@ -88,6 +92,7 @@ class Engine:
             storage=str(info.get("Driver", "")),
             cgroup=str(info.get("CgroupVersion", "1")),
             system=str(info.get("OSType", "")),
+            architecture=str(info.get("Architecture", "")),
             # Asked while it lives: when it has been killed, what it left must still be looked for.
             local=visible(listener, root),
         )
@@ -112,7 +117,17 @@ class Engine:
             "cgroup": traits.cgroup,
             "buildkit": "yes" if traits.buildkit else "no",
         }
-        health = Health(name="docker", version=traits.version, refusal=_refusal(traits), details=details)
+        native = runs(traits.architecture, traits.system or "linux") if traits.architecture else []
+        # How another machine's kernel runs foreign programs cannot be seen from here.
+        found = await in_thread(emulated) if traits.local else []
+        health = Health(
+            name="docker",
+            version=traits.version,
+            refusal=_refusal(traits),
+            details=details,
+            platforms=native,
+            emulated=[each for each in found if each not in native],
+        )
         return msgspec.structs.replace(health, details=details | {"log_limits": log_limits(health)})
 
     async def tag(self, image_id: str, references: Collection[str]) -> None:

@@ -1,12 +1,14 @@
 """The provider contract on a real engine, with each of its builders."""
 
+import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from blacktree.providers.base import BuildRequest
+from blacktree.platforms import runs
+from blacktree.providers.base import BuildRequest, Provider
 from tests.contracts.provider import ProviderSuite
 from tests.parts.odd_registry import odd_registry
 from tests.providers.docker.requests import nonce, request
@@ -42,6 +44,12 @@ class TestBuildKit(ProviderSuite):
         # More than the socket's buffers hold, so that a hanging upload has begun to be told.
         files = {"data": secrets.token_bytes(8 << 20)}
         return request("COPY data /", files=files, base="scratch", job_id=job_id, builder=self.builder)
+
+
+async def test_an_engine_says_what_it_builds(provider: Provider) -> None:
+    health = await provider.check()
+    assert health.platforms == runs(platform.machine())
+    assert not set(health.emulated) & set(health.platforms)
 
 
 class TestClassic(TestBuildKit):

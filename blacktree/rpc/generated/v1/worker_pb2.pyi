@@ -95,7 +95,7 @@ class StopJobReply(_message.Message):
     def __init__(self, answers: _Optional[_Iterable[_Union[StopAnswer, _Mapping]]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("slots", "busy", "refusal", "draining", "free_disk_bytes", "engine", "warm")
+    __slots__ = ("slots", "busy", "refusal", "draining", "free_disk_bytes", "engine", "warm", "platforms", "emulated")
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,8 @@ class WorkerStatus(_message.Message):
     FREE_DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
+    PLATFORMS_FIELD_NUMBER: _ClassVar[int]
+    EMULATED_FIELD_NUMBER: _ClassVar[int]
     slots: int
     busy: int
     refusal: str
@@ -110,7 +112,9 @@ class WorkerStatus(_message.Message):
     free_disk_bytes: int
     engine: str
     warm: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, slots: _Optional[int] = ..., busy: _Optional[int] = ..., refusal: _Optional[str] = ..., draining: _Optional[bool] = ..., free_disk_bytes: _Optional[int] = ..., engine: _Optional[str] = ..., warm: _Optional[_Iterable[str]] = ...) -> None: ...
+    platforms: _containers.RepeatedScalarFieldContainer[str]
+    emulated: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, slots: _Optional[int] = ..., busy: _Optional[int] = ..., refusal: _Optional[str] = ..., draining: _Optional[bool] = ..., free_disk_bytes: _Optional[int] = ..., engine: _Optional[str] = ..., warm: _Optional[_Iterable[str]] = ..., platforms: _Optional[_Iterable[str]] = ..., emulated: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PingRequest(_message.Message):
     __slots__ = ()
