@@ -227,3 +227,38 @@ async def test_the_farms_events_are_followed() -> None:
                 await house.control.store.note(kind, "w1")
                 house.control.journal.touch()
         assert seen == ["started", "worker_joined", "worker_lost"]
+
+
+async def test_the_farm_is_watched_across_restarts_of_the_door() -> None:
+    control = Little()
+    lost: list[str] = []
+    wholes: list[set[str]] = []
+    changed: list[str] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.store.run)
+
+        async def watch(address: str) -> None:
+            async with Client(address, TOKEN) as client:
+                await client.server_info()
+                async with client.watch_farm(lost.append) as farm:
+                    async for change in farm:
+                        ids = [job["id"] for job in change.get("jobs", ())]
+                        if change["whole"]:
+                            wholes.append(set(ids))
+                            assert {"workers", "queue"} <= set(change)
+                        else:
+                            changed.extend(ids)
+
+        first = await control.new_job()
+        async with open_house(control, seconds=50) as house:
+            address = house.address
+            nursery.start_soon(watch, address)
+            await until(lambda: wholes == [{first}], 40)
+            second = await control.new_job()
+            await until(lambda: second in changed, 40)
+        third = await control.new_job()
+        await until(lambda: len(lost) == 1, 40)
+        async with open_house(control, listen=address, seconds=50):
+            await until(lambda: len(wholes) == 2, 40)
+        assert wholes[1] == {first, second, third}
+        nursery.cancel_scope.cancel()

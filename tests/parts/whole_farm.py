@@ -59,7 +59,7 @@ class WholeFarm:
             )
         assert self.process.stdout is not None
         self.said = ""
-        deadline = time.monotonic() + 25
+        deadline = time.monotonic() + 40
         while "Build something" not in self.said:
             assert time.monotonic() < deadline, self.log.read_text()
             if select.select([self.process.stdout], [], [], 0.2)[0]:

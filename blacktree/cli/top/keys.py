@@ -62,7 +62,7 @@ def _first(text: str, final: bool) -> tuple[int, str]:
         if char in _PLAIN:
             return 1, _PLAIN[char]
         if char < " ":
-            return 1, f"^{chr(ord(char) + 96)}"
+            return 1, f"^{chr(ord(char) + 64).lower()}"
         return 1, char if char.isprintable() else ""
     if len(text) == 1:
         return (1, "escape") if final else (0, "")
