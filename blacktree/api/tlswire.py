@@ -1,6 +1,7 @@
 """TLS on the door: certificates that are read anew on demand, and a `Wire` that speaks through them."""
 
 import ssl
+from pathlib import Path
 
 import structlog
 import trio
@@ -26,6 +27,10 @@ class Certificate:
         """Read the files again, for connections from now on. Raises `BadRequest`; then the old ones are still used."""
         self._context = self._read()
 
+    def own(self) -> str:
+        """The certificate alone, without its chain and key (PEM), as it was when it was last read."""
+        return self._own
+
     def _read(self) -> ssl.SSLContext:
         # A context of its own: one that is in use could be left with a certificate and another's key.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -34,15 +39,17 @@ class Certificate:
         context.set_alpn_protocols(["http/1.1"])
         certificate, key = self._files
         try:
-            context.load_cert_chain(certificate, key or None)
-        except (OSError, ssl.SSLError) as error:
-            why = getattr(error, "reason", None) or error.strerror or str(error)
+            context.load_cert_chain(certificate, key or None, _no_password)
+            own = _first(Path(certificate).read_text(encoding="ascii", errors="replace"))
+        except (OSError, ssl.SSLError, ValueError) as error:
+            why = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
             raise BadRequest(
                 f"door.tls_certificate_file {certificate} and door.tls_key_file {key} cannot be used: {why}",
                 path="door.tls_certificate_file",
                 code="door_certificate",
                 advice="give a PEM certificate (with its chain) and its own unencrypted key, readable by this user",
             ) from None
+        self._own = own
         return context
 
     async def open(self, stream: trio.SocketStream, *, send_seconds: float, head_seconds: float) -> "TlsWire":
@@ -59,6 +66,17 @@ class Certificate:
             wire.abort()
             raise
         return wire
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask on the terminal.
+    raise ValueError("the key is encrypted")
+
+
+def _first(chain: str) -> str:
+    end = "-----END CERTIFICATE-----"
+    begin = chain.index("-----BEGIN CERTIFICATE-----")
+    return chain[begin : chain.index(end, begin) + len(end)] + "\n"
 
 
 class TlsWire(Wire):

@@ -1,5 +1,6 @@
 """A command's connection to the farm's door."""
 
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 import trio
 
 from blacktree.cli.server import Endpoint, endpoint
+from blacktree.cli.state import CERTIFICATE_FILE
 from blacktree.client import Client
 
 T = TypeVar("T")
@@ -24,7 +26,22 @@ def outage_told(tell: Callable[[str], None]) -> Callable[[str], None]:
 
 def open_farm(where: Endpoint, tell: Callable[[str], None] = say) -> Client:
     """The client of this farm; to be entered."""
-    return Client(where.url, where.token, on_outage=outage_told(tell))
+    return Client(where.url, where.token, on_outage=outage_told(tell), ssl_context=trust_in(where))
+
+
+def trust_in(where: Endpoint) -> ssl.SSLContext | None:
+    """For a farm of this machine exactly the certificate in its state directory, under any name; else None: what
+    OpenSSL trusts (`SSL_CERT_FILE`, `SSL_CERT_DIR`)."""
+    if where.state is None or not where.url.startswith("https:"):
+        return None
+    path = where.state / CERTIFICATE_FILE
+    if not path.exists():
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    context.load_verify_locations(path)
+    return context
 
 
 def ask(question: Callable[[Client], Awaitable[T]]) -> T:

@@ -210,13 +210,14 @@ async def _server(where: Endpoint | BlacktreeError, advice: str) -> list[Finding
 
 
 async def _secrets(where: Endpoint | BlacktreeError) -> list[Finding]:
+    from blacktree.cli.connection import trust_in
     from blacktree.client import Client
     from blacktree.client.secrets import list_secrets
 
     if isinstance(where, BlacktreeError):
         return []
     try:
-        async with Client(where.url, where.token, patience_seconds=0) as farm:
+        async with Client(where.url, where.token, patience_seconds=0, ssl_context=trust_in(where)) as farm:
             found = await list_secrets(farm)
     except (Unavailable, NotAllowed):
         # The look at the server says it.
@@ -225,9 +226,13 @@ async def _secrets(where: Endpoint | BlacktreeError) -> list[Finding]:
 
 
 def _get_ready(where: Endpoint) -> tuple[int, dict[str, str], bytes]:
+    from blacktree.cli.connection import trust_in
+
     parts = urlsplit(where.url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=5)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    if parts.scheme == "https":
+        trusted = trust_in(where)
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=5, context=trusted)
     try:
         headers = {"Authorization": f"Bearer {where.token}"} if where.token else {}
         connection.request("GET", f"{parts.path}/readyz", headers=headers)

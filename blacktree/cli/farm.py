@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from blacktree.cli.state import JOIN_TOKEN_FILE, TOKEN_FILE, ensure_token, read_token, write_server
+from blacktree.cli.state import JOIN_TOKEN_FILE, TOKEN_FILE, ensure_token, read_token, write_certificate, write_server
 from blacktree.config import Config, Origins, default_state_directory
 from blacktree.keyfile import KeyPlace, find_place, own_directory, take_variable
 
@@ -75,9 +75,19 @@ class AnnouncedDoor:
     async def run(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             bound = await nursery.start(self._door.run)
-            self.url = reachable_url(bound)
+            self.url = reachable_url(bound, self._door.scheme)
+            self._leave_certificate()
             write_server(self._state, self.url)
             task_status.started(bound)
+
+    def reload(self) -> None:
+        """As any door."""
+        self._door.reload()
+        self._leave_certificate()
+
+    def _leave_certificate(self) -> None:
+        found = self._door.certificate
+        write_certificate(self._state, "" if found is None else found.own())
 
 
 def announced_doors(
@@ -96,7 +106,7 @@ def announced_doors(
     return doors
 
 
-def reachable_url(bound: Sequence[Any]) -> str:
+def reachable_url(bound: Sequence[Any], scheme: str = "http") -> str:
     """An address that a client on this machine can use, from the addresses that were bound.
 
     >>> reachable_url([("0.0.0.0", 8080)])
@@ -105,4 +115,4 @@ def reachable_url(bound: Sequence[Any]) -> str:
     first = bound[0]
     host, port = first[:2] if isinstance(first, tuple) else str(first).rsplit(":", 1)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host.strip("[]"), host.strip("[]"))
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

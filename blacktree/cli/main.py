@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drain": ("workers", "Let a worker finish what it has and take nothing more."),
     "source": ("sources", "Declare repositories whose webhooks are built."),
     "secret": ("secret", "Keep secrets for builds, deployments and webhooks."),
+    "token": ("token", "Say who may come in at the door, and for what."),
+    "audit": ("token", "Show who did what at the door."),
     "registry": ("registry", "Log the farm in to registries."),
     "doctor": ("doctor", "Check every part that a build needs."),
     "config": ("config", "Show the effective configuration and where it comes from."),

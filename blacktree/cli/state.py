@@ -15,6 +15,7 @@ from blacktree.errors import BadRequest, Conflict
 TOKEN_FILE = "token"
 JOIN_TOKEN_FILE = "join-token"
 SERVER_FILE = "server"
+CERTIFICATE_FILE = "door-certificate"
 LOCK_FILE = "farm.lock"
 
 # A unix socket's path has at most 107 bytes (unix(7)); what we append to the base is at most 30.
@@ -98,6 +99,16 @@ def read_token(path: Path) -> str:
             f"the token file {path} is empty", code="token_file", advice="remove it and start the farm again"
         )
     return token
+
+
+def write_certificate(state: Path, pem: str) -> None:
+    """Leave the door's own certificate (empty: it has none) where clients on this machine look for it."""
+    if not pem:
+        (state / CERTIFICATE_FILE).unlink(missing_ok=True)
+        return
+    draft = state / f".{CERTIFICATE_FILE}.{os.getpid()}"
+    _write(draft, pem)
+    draft.replace(state / CERTIFICATE_FILE)
 
 
 def write_server(state: Path, url: str) -> None:

@@ -16,6 +16,7 @@ from blacktree.concurrency.loopdelay import sample_loop_delay
 from blacktree.concurrency.notify import notify, reloading
 from blacktree.concurrency.stopping import stopping
 from blacktree.config import Config
+from blacktree.errors import BlacktreeError
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.parts import Parts
@@ -36,6 +37,10 @@ class Door(Protocol):
 
     async def run(self, *, task_status: trio.TaskStatus[Any]) -> None:
         """Serve until cancelled; `started()` once it can be reached."""
+        ...
+
+    def reload(self) -> None:
+        """SIGHUP: read what may have changed on disk. Raises `BadRequest`; then everything is as before."""
         ...
 
 
@@ -134,6 +139,7 @@ class House(Parts):
         task_status: trio.TaskStatus[str],
     ) -> None:
         """The three rings, from the first to the last."""
+        self.doors: list[Door] = []
         settings = self.config.orchestrator
         await self.journal.count()
         await self.vault.load()
@@ -167,6 +173,7 @@ class House(Parts):
             await services.start(self.hookwork.run)
             await services.start(self.retention.run)
             for door in doors(self.desk):
+                self.doors.append(door)
                 await services.start(door.run)
             await services.start(self.condition.run, self.intake)
             await services.start(self.measures.run)
@@ -212,12 +219,19 @@ class House(Parts):
         notify(f"STOPPING=1\nSTATUS=shutting down, {len(self.book)} builds running")
 
     def reload(self) -> None:
-        """SIGHUP: secrets are read anew at each use, so there is nothing to swap; the farm's log is told."""
+        """SIGHUP: the doors' certificates are read anew, secrets are at each use; the farm's log is told."""
         if self.condition.phase != "ready":
             # READY=1 is a promise that the door answers, and after STOPPING=1 there is no way back.
             return
         reloading()
-        self.chronicle.note("reloaded", "SIGHUP: secrets are read anew at each use; changed settings need a restart")
+        text = "SIGHUP: the door's certificate was read anew, secrets are at each use; changed settings need a restart"
+        try:
+            for door in self.doors:
+                door.reload()
+        except BlacktreeError as error:
+            log.error("the old certificate is still used", reason=str(error))
+            text = f"SIGHUP: the door's old certificate is still used: {error}"
+        self.chronicle.note("reloaded", text)
         notify("READY=1")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 from msgspec.structs import replace
 
+from blacktree.cli.connection import trust_in
 from blacktree.cli.server import Endpoint
 from blacktree.cli.top import hearing
 from blacktree.cli.top.picture import picture
@@ -36,7 +37,10 @@ async def run(where: Endpoint) -> int:
     """
     terminal = Terminal()
     top = Top(where, terminal)
-    async with Client(where.url, where.token, patience_seconds=math.inf, on_outage=top.outage) as client:
+    context = trust_in(where)
+    async with Client(
+        where.url, where.token, patience_seconds=math.inf, on_outage=top.outage, ssl_context=context
+    ) as client:
         await client.server_info()
         with trio.open_signal_receiver(*_ENDS, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
             with terminal.taken():
