@@ -22,6 +22,8 @@ from tests.parts.rabbit import free_port
 ROOT = Path(__file__).parents[2]
 SLOW = 40.0
 """Seconds within which anything here happens, also on a machine with much to do."""
+SHORT_LEASE = {"lease_seconds": 5}
+"""For a test that sees a lease run out. All others have one that no busy machine uses up."""
 
 
 class Daemon:
@@ -110,7 +112,7 @@ class Farm:
             "listen": f"127.0.0.1:{self.door}",
             "grpc_listen": f"127.0.0.1:{self.grpc}",
             "state_directory": home / "state",
-            "lease_seconds": 3,
+            "lease_seconds": 30,
             "shutdown_grace_seconds": 1,
             "minimum_free_disk_bytes": 0,
             "allow_local_sources": True,

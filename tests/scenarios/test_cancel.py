@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.parts.farm import Farm, a_spec, open_farm, submit, until_line, until_state
+from tests.parts.farm import SHORT_LEASE, Farm, a_spec, open_farm, submit, until_line, until_state
 from tests.parts.truth import ended_once, every_event
 
 LINES = {"step": "1", "lines": 5, "line": "word {n}", "cancel_seconds": 0.5}
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def farm() -> Iterator[Farm]:
-    with open_farm() as farm:
+    with open_farm(orchestrator=SHORT_LEASE) as farm:
         farm.worker("one", slots=1)
         yield farm
 
@@ -27,7 +27,7 @@ def farm() -> Iterator[Farm]:
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Farm]:
     """A farm whose lease outlives any restart: what it has under way, it goes on with."""
-    with open_farm(orchestrator={"lease_seconds": 60}) as farm:
+    with open_farm() as farm:
         farm.worker("one", slots=1)
         yield farm
 

@@ -12,7 +12,7 @@ from blacktree.client import Client
 from blacktree.client.deployments import deploy, deployment, stop
 from blacktree.errors import BlacktreeError
 from tests.parts import engine as engines
-from tests.parts.farm import SLOW, Daemon, Farm, open_farm
+from tests.parts.farm import SHORT_LEASE, SLOW, Daemon, Farm, open_farm
 from tests.parts.replicas import containers_of, docker, free_port, get, httpd, owner_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def farm() -> Iterator[Farm]:
-    with engines.engine() as socket, open_farm() as farm:
+    with engines.engine() as socket, open_farm(orchestrator=SHORT_LEASE) as farm:
         engines.ensure_base(socket)
         for name in ("w1", "w2"):
             farm.worker(name, provider="docker", engine=socket)
@@ -65,6 +65,14 @@ def healthy_on(*workers: str) -> Any:
     """Fits when its replicas are healthy on these workers, in the order of their indexes."""
     rows = [(name, "healthy") for name in workers]
     return lambda found: [(each["worker_id"], each["state"]) for each in found["replicas"]] == rows
+
+
+async def runs_on(farm: Farm, client: Client, name: str) -> tuple[str, str]:
+    """The worker that serves this deployment's one replica, and the other one."""
+    found = await until(farm, client, name, lambda found: healthy_on("w1")(found) or healthy_on("w2")(found))
+    await until(farm, client, name, lambda found: found["serving"] == 1)
+    first = found["replicas"][0]["worker_id"]
+    return first, "w2" if first == "w1" else "w1"
 
 
 async def until_containers(owner: str, number: int) -> list[str]:
@@ -148,15 +156,14 @@ async def test_a_drained_worker_hands_its_deployment_over(farm: Farm) -> None:
     await farm.up()
     async with farm.client() as client:
         await deploy(client, wanted("leaves"))
-        await until(farm, client, "leaves", healthy_on("w1"))
-        await until(farm, client, "leaves", lambda found: found["serving"] == 1)
-        drained = await client.drain("w1")
-        assert [(each["deployment"], each["to"]) for each in drained["leaving"]] == [("leaves", "w2")]
+        first, second = await runs_on(farm, client, "leaves")
+        drained = await client.drain(first)
+        assert [(each["deployment"], each["to"]) for each in drained["leaving"]] == [("leaves", second)]
         try:
-            await until(farm, client, "leaves", healthy_on("w2"))
-            await until_containers(owner(farm, "w1"), 0)
+            await until(farm, client, "leaves", healthy_on(second))
+            await until_containers(owner(farm, first), 0)
         finally:
-            await client.drain("w1", undo=True)
+            await client.drain(first, undo=True)
         await clear(farm, client, "leaves")
 
 
@@ -164,14 +171,13 @@ async def test_a_frozen_worker_ends_what_was_moved_when_it_goes_on(farm: Farm) -
     await farm.up()
     async with farm.client() as client:
         await deploy(client, wanted("frozen", failover_seconds=10))
-        await until(farm, client, "frozen", healthy_on("w1"))
-        await until(farm, client, "frozen", lambda found: found["serving"] == 1)
-        farm.workers["w1"].send(signal.SIGSTOP)
-        found = await until(farm, client, "frozen", healthy_on("w2"))
+        first, second = await runs_on(farm, client, "frozen")
+        farm.workers[first].send(signal.SIGSTOP)
+        found = await until(farm, client, "frozen", healthy_on(second))
         (moved,) = found["replicas"]
-        farm.workers["w1"].send(signal.SIGCONT)
-        await until_containers(owner(farm, "w1"), 0)
-        assert await containers_of(owner(farm, "w2")) == [moved["container"]]
+        farm.workers[first].send(signal.SIGCONT)
+        await until_containers(owner(farm, first), 0)
+        assert await containers_of(owner(farm, second)) == [moved["container"]]
         (still,) = (await deployment(client, "frozen"))["replicas"]
         assert (still["container"], still["state"]) == (moved["container"], "healthy")
         await clear(farm, client, "frozen")

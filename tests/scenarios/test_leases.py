@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from tests.parts.farm import SLOW, Daemon, Farm, a_spec, open_farm, submit, until_line, until_state
+from tests.parts.farm import SHORT_LEASE, SLOW, Daemon, Farm, a_spec, open_farm, submit, until_line, until_state
 from tests.parts.truth import ended_once, every_event
 
 SCRIPT = (
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 @pytest.fixture
 def farm() -> Iterator[Farm]:
-    with open_farm() as farm:
+    with open_farm(orchestrator=SHORT_LEASE) as farm:
         farm.worker("one", slots=1)
         yield farm
 

@@ -14,7 +14,7 @@ import trio
 
 from blacktree.client import Client
 from tests.parts.engine import engine
-from tests.parts.farm import SLOW, Farm, open_farm, submit, until_state
+from tests.parts.farm import SHORT_LEASE, SLOW, Farm, open_farm, submit, until_state
 from tests.parts.git_server import make_repository
 from tests.parts.odd_registry import OddRegistry, odd_registry
 from tests.parts.registry import can_start_registries, registry
@@ -48,6 +48,14 @@ def forget(socket: str, host: str) -> None:
 @pytest.fixture
 def farm(socket: str) -> Iterator[Farm]:
     with open_farm() as farm:
+        pusher(farm, "one", socket)
+        yield farm
+
+
+@pytest.fixture
+def hasty(socket: str) -> Iterator[Farm]:
+    """Another one, whose leases run out soon."""
+    with open_farm(orchestrator=SHORT_LEASE) as farm:
         pusher(farm, "one", socket)
         yield farm
 
@@ -105,26 +113,26 @@ async def test_a_worker_killed_while_layers_go(farm: Farm, odd: OddRegistry) -> 
         await pushed(client, odd, job_id, attempt=2)
 
 
-async def test_a_worker_that_slept_moves_nothing(farm: Farm, odd: OddRegistry, socket: str) -> None:
+async def test_a_worker_that_slept_moves_nothing(hasty: Farm, odd: OddRegistry, socket: str) -> None:
     """Frozen under the grant, its guard too. When it wakes its successor has published: it moves no further name."""
     held = odd.rule("^PUT .*/manifests/1$", "pretend", status=201, times=1)
-    await farm.up()
-    one = farm.workers["one"]
-    async with farm.client() as client:
-        job_id = await submit(client, a_spec(farm, odd.host), "slept")
+    await hasty.up()
+    one = hasty.workers["one"]
+    async with hasty.client() as client:
+        job_id = await submit(client, a_spec(hasty, odd.host), "slept")
         await until_asked(odd, "^PUT .*/manifests/1$")
         [guard] = one.children()
         for pid in (guard, one.pid):
             os.kill(pid, signal.SIGSTOP)
-        pusher(farm, "two", socket)
-        await farm.up(farm.workers["two"])
+        pusher(hasty, "two", socket)
+        await hasty.up(hasty.workers["two"])
         job = await pushed(client, odd, job_id, attempt=2)
         events = await every_event(client, job_id)
         puts = list(odd.puts)
         # The answer to its first name lies there when it wakes: the second one would be next.
         held.released.set()
         one.send(signal.SIGCONT)
-        await farm.until_workers(client, lambda found: "one" in found)
+        await hasty.until_workers(client, lambda found: "one" in found)
         os.kill(guard, signal.SIGCONT)
         assert odd.puts == puts
         assert job["worker_id"] == "two"

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from blacktree.providers.scaling import kin
-from tests.parts.farm import SLOW, Farm, a_spec, open_farm, submit, until_state
+from tests.parts.farm import SHORT_LEASE, SLOW, Farm, a_spec, open_farm, submit, until_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -37,7 +37,7 @@ POOL: dict[str, Any] = {
 @contextmanager
 def open_scaled(**orchestrator: Any) -> Iterator[Farm]:
     """A farm whose default pool is scaled; no process of it outlives the test."""
-    with open_farm(orchestrator=orchestrator) as farm:
+    with open_farm(orchestrator=SHORT_LEASE | orchestrator) as farm:
         farm.environ |= {
             "BLACKTREE_SCALING_POOLS": json.dumps({"default": POOL}),
             "BLACKTREE_SCALING_INTERVAL_SECONDS": "0.2",

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 GRACE = 2
 SLOTS = 8
-QUEUED = 1000
+QUEUED = 500
 LINE = {"step": "1", "lines": 1, "line": "word {n}"}
 
 
