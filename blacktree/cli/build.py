@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from blacktree.cli.completing import ended_job, pool_name
 from blacktree.cli.options import Duration, KeyValue, debug_option, json_option, server_options
 
 EXITS = """
@@ -49,7 +50,7 @@ Example:
 @click.option("--cache-from", multiple=True, metavar="IMAGE", help="Take layers from this image; repeatable.")
 @click.option("--builder", type=click.Choice(["auto", "buildkit", "classic"]), help="The engine's builder.")
 @click.option("--push", is_flag=True, help="Push the image to its registry.")
-@click.option("--pool", metavar="NAME", help="The workers to choose from.")
+@click.option("--pool", metavar="NAME", shell_complete=pool_name, help="The workers to choose from.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 goes first (default 5).")
 @click.option("--timeout", type=Duration(), metavar="DURATION", help="For each attempt: 90s, 15m, 2h (default 1h).")
 @click.option("--max-attempts", type=click.IntRange(1, 20), metavar="N", help="Default 3.")
@@ -70,7 +71,7 @@ def build(ctx: click.Context, /, repository: str | None, detach: bool, as_json: 
 
 
 @click.command(epilog=RETRY_EPILOG)
-@click.argument("job")
+@click.argument("job", shell_complete=ended_job)
 @click.option("--detach", is_flag=True, help="Print the new job's id and leave.")
 @json_option
 @server_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blacktree.cli.completing import deployment_name, pool_name
 from blacktree.cli.options import Duration, KeyValue, debug_option, json_option, server_options
 from blacktree.cli.runoptions import run_options, run_spec
 
@@ -48,7 +49,7 @@ Examples:
 @click.option("--build-secret", "secrets", multiple=True, metavar="NAME", help="A secret for the build; repeatable.")
 @click.option("--push", is_flag=True, help="Of a repository: push the image, so that any worker can run it.")
 @click.option("--timeout", type=Duration(), metavar="DURATION", help="Of a repository: for the build.")
-@click.option("--pool", metavar="NAME", help="The workers to choose from.")
+@click.option("--pool", metavar="NAME", shell_complete=pool_name, help="The workers to choose from.")
 @click.option("--key", metavar="IDEMPOTENCY-KEY", help="Of a repository: the same key again makes no second version.")
 @click.option("--detach", is_flag=True, help="Print the version's number and leave.")
 @json_option
@@ -69,7 +70,7 @@ def deploy(ctx: click.Context, /, image_or_repository: str, detach: bool, as_jso
 
 
 @click.command(epilog=ROLLBACK_EPILOG)
-@click.argument("name")
+@click.argument("name", shell_complete=deployment_name)
 @click.argument("version", type=click.IntRange(1), required=False)
 @click.option("--detach", is_flag=True, help="Print the new version's number and leave.")
 @json_option

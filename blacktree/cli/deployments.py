@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blacktree.cli.completing import deployment_name
 from blacktree.cli.options import debug_option, json_option, server_options
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def deployments(as_json: bool) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  blacktree deployment app --json\n")
-@click.argument("name")
+@click.argument("name", shell_complete=deployment_name)
 @json_option
 @server_options
 @debug_option
@@ -69,7 +70,7 @@ def deployment(name: str, as_json: bool) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  blacktree stop app\n")
-@click.argument("name")
+@click.argument("name", shell_complete=deployment_name)
 @json_option
 @server_options
 @debug_option
@@ -89,7 +90,7 @@ def stop(ctx: click.Context, name: str, as_json: bool) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  blacktree restart app\n")
-@click.argument("name")
+@click.argument("name", shell_complete=deployment_name)
 @click.option("--detach", is_flag=True, help="Do not wait until it is healthy again.")
 @json_option
 @server_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blacktree.cli.completing import any_job, running_job
 from blacktree.cli.options import debug_option, json_option, server_options
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def jobs(states: tuple[str, ...], limit: int, cursor: str | None, as_json: bool)
 
 
 @click.command(epilog="\b\nExample:\n  blacktree job 06f1s7x2h0c9q4rt --json\n")
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", shell_complete=any_job)
 @json_option
 @server_options
 @debug_option
@@ -76,7 +77,7 @@ def job(job_id: str, as_json: bool) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  blacktree cancel 06f1s7x2h0c9q4rt --reason 'wrong branch'\n")
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", shell_complete=running_job)
 @click.option("--reason", metavar="TEXT", default="", help="Shown with the job.")
 @json_option
 @server_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blacktree.cli.completing import any_job, deployment_name
 from blacktree.cli.options import Moment, debug_option, json_option, server_options
 
 if TYPE_CHECKING:
@@ -49,8 +50,13 @@ class Pattern(click.ParamType["re.Pattern[str]"]):
 
 
 @click.command(epilog=EPILOG)
-@click.argument("job", required=False)
-@click.option("--deployment", metavar="NAME", help="What this deployment prints, instead of a job.")
+@click.argument("job", required=False, shell_complete=any_job)
+@click.option(
+    "--deployment",
+    metavar="NAME",
+    shell_complete=deployment_name,
+    help="What this deployment prints, instead of a job.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; survives a restart of the server.")
 @click.option("--from", "from_seq", metavar="SEQ", type=click.IntRange(1), default=1, help="Begin with this event.")
 @click.option(

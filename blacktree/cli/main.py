@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from blacktree import __version__
 from blacktree.cli.early import leave_in_order_from_now_on
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "registry": ("registry", "Log the farm in to registries."),
     "doctor": ("doctor", "Check every part that a build needs."),
     "config": ("config", "Show the effective configuration and where it comes from."),
+    "completion": ("completion", "Print the completion script of a shell."),
     "systemd": ("systemd", "Print a hardened systemd unit."),
 }
 
@@ -55,11 +57,18 @@ class Tree(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Commands and options; no command's module is needed for its name."""
+        found = [
+            CompletionItem(name, help=short) for name, (_, short) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return found if found else click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             from blacktree.strict import nearest
 
             guess = nearest(name, list(COMMANDS))

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from blacktree.cli.completing import worker_name
 from blacktree.cli.options import debug_option, json_option, server_options
 
 
@@ -35,7 +36,7 @@ def workers(as_json: bool) -> None:
 
 
 @click.command(epilog="\b\nExamples:\n  blacktree drain w2\n  blacktree drain w2 --undo\n")
-@click.argument("worker")
+@click.argument("worker", shell_complete=worker_name)
 @click.option("--undo", is_flag=True, help="Let it take builds again.")
 @json_option
 @server_options

@@ -19,8 +19,8 @@ from blacktree.cli.top.state import ACTIVE, WAITING, JobPage, State, Wish
 from blacktree.cli.top.terminal import Terminal
 from blacktree.client import Client
 from blacktree.client.place import end_of_log
-from blacktree.clock import now
-from blacktree.errors import BlacktreeError
+from blacktree.clock import now, rfc3339
+from blacktree.errors import BlacktreeError, NotAllowed
 
 FRAME_SECONDS = 0.06
 TICK_SECONDS = 1.0
@@ -178,14 +178,20 @@ class Top:
         async with self._client.watch_farm(lost) as watch:
             async for change in watch:
                 if change["whole"]:
-                    self._nursery.start_soon(self._ask_for_the_active)
+                    self._start(self._ask_for_the_active)
                 self._set(hearing.farm(self._state, change))
 
     async def _hear_farm_events(self) -> None:
         # Whole pages first: what counts are the newest.
         from_seq, wait = 1, 0.0
         while True:
-            page = await self._client.farm_events(from_seq, limit=STRETCH, wait=wait)
+            try:
+                page = await self._client.farm_events(from_seq, limit=STRETCH, wait=wait)
+            except NotAllowed as error:
+                # A token of narrow reach: all else goes on.
+                told = {"type": "not_allowed", "text": str(error), "time": rfc3339(now())}
+                self._set(hearing.farm_events(self._state, [told]))
+                return
             from_seq, wait = page["next_seq"], 0.0 if len(page["events"]) == STRETCH else 25.0
             self._set(hearing.farm_events(self._state, page["events"]))
 

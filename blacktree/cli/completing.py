@@ -1,0 +1,118 @@
+"""What a shell completes from the farm: ids and names, at once or not at all, and never a word of trouble.
+
+One plain HTTP request: the client of the commands takes longer to load than a person waits after Tab.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from click.shell_completion import CompletionItem
+
+from blacktree.cli.options import SERVER, TOKEN
+
+SECONDS = 0.3
+MOST = 100
+_MOST_BYTES = 8 << 20
+# Shells put what they are given on the command line as it is: nothing else gets there.
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*")
+_ENDED = ("succeeded", "failed", "canceled", "timed_out", "lost")
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
+
+
+def _completed(path: str, items: Callable[[Any], Iterator[tuple[str, str]]]) -> Complete:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        found = {}
+        try:
+            for value, note in items(_asked(ctx, path)):
+                if value.startswith(incomplete) and _SAFE.fullmatch(value):
+                    found[value] = note
+        except (LookupError, TypeError, AttributeError):
+            return []  # Nothing came, or nothing that makes sense.
+        # Left in the farm's order: the newest job is the likeliest.
+        return [CompletionItem(value, help=_note(note)) for value, note in list(found.items())[:MOST]]
+
+    return complete
+
+
+def _note(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)[:80]
+
+
+def _asked(ctx: click.Context, path: str) -> Any:
+    """What the farm answers within the time; None if it does not."""
+    # Before the clock runs: what loading takes is not the farm's time.
+    import http.client  # noqa: F401  # used by `_get`
+
+    import blacktree.cli.server  # noqa: F401  # used by `_get`
+
+    answers: list[Any] = []
+
+    def ask() -> None:
+        # Whatever goes wrong here, a person in the middle of a line has no use for it.
+        try:
+            answers.append(_get(ctx, path))
+        except Exception:
+            return
+
+    # As a daemon: a name server that is silent must not hold up the shell.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return answers[0] if answers else None
+
+
+def _get(ctx: click.Context, path: str) -> Any:
+    from http.client import HTTPConnection, HTTPSConnection
+
+    from blacktree.cli.server import resolve
+
+    where = resolve(ctx.meta.get(SERVER), ctx.meta.get(TOKEN), os.environ)
+    parts = urlsplit(where.url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
+    try:
+        headers = {"Authorization": f"Bearer {where.token}"} if where.token else {}
+        connection.request("GET", f"{parts.path}/api/v1{path}", headers=headers)
+        return json.loads(connection.getresponse().read(_MOST_BYTES))
+    finally:
+        connection.close()
+
+
+def _jobs(wanted: Callable[[str], bool]) -> Callable[[Any], Iterator[tuple[str, str]]]:
+    def items(found: Any) -> Iterator[tuple[str, str]]:
+        for job in found["jobs"]:
+            if wanted(job["state"]):
+                yield job["id"], f"{job['state']} {job['spec']['repository']}"
+
+    return items
+
+
+def _workers(found: Any) -> Iterator[tuple[str, str]]:
+    for worker in found["workers"]:
+        yield worker["id"], f"{worker['state']} {worker['pool']}"
+
+
+def _pools(found: Any) -> Iterator[tuple[str, str]]:
+    for pool in sorted({worker["pool"] for worker in found["workers"]}):
+        count = sum(worker["pool"] == pool for worker in found["workers"])
+        yield pool, f"{count} worker{'' if count == 1 else 's'}"
+
+
+def _deployments(found: Any) -> Iterator[tuple[str, str]]:
+    for deployment in found["deployments"]:
+        yield deployment["name"], str(deployment.get("state", ""))
+
+
+any_job = _completed(f"/jobs?limit={MOST}", _jobs(lambda _: True))
+running_job = _completed(f"/jobs?limit={5 * MOST}", _jobs(lambda state: state not in _ENDED))
+ended_job = _completed(f"/jobs?limit={5 * MOST}", _jobs(lambda state: state in _ENDED))
+worker_name = _completed("/workers", _workers)
+pool_name = _completed("/workers", _pools)
+deployment_name = _completed("/deployments", _deployments)
