@@ -119,7 +119,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """A deployment. `serving`: the version that has the front ports; `target`: the one that is to take over.
 
-    `happenings`: those that may not have reached the log yet.
+    `happenings`: those that may not have reached the log yet. `first_generation`: what containers of it count from, so
+    that none is taken for one of a deployment of this name that was deleted. `deleted`: only its log is still to go.
     """
 
     name: DeploymentName
@@ -133,6 +134,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     happenings: list[Happening] = []
     next_happening: int = 1
     next_version: int = 1
+    first_generation: int = 0
+    deleted: bool = False
 
     def version(self, number: int | None) -> Version | None:
         """The version of this number, if it is (still) on record."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import trio
@@ -15,7 +15,7 @@ from blacktree.api.frame import text_frame
 from blacktree.api.handler import Handler, Method
 from blacktree.api.livelog import Reply, SendFrame, notification
 from blacktree.api.messages import MOST_EVENTS, clamp
-from blacktree.api.query import asked, number
+from blacktree.api.query import asked, last_of, number
 from blacktree.api.text import text_answer
 from blacktree.deployment import DeployImage, public_version
 from blacktree.errors import BadRequest, BlacktreeError
@@ -52,6 +52,19 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters."""
+
+
+class Delete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`deployment.delete`; with `secrets`, also the run secrets that nothing else names."""
+
+    name: str
+    secrets: bool = False
+
+
+class DeleteQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `DELETE /api/v1/deployments/{name}` takes: see `Delete`."""
+
+    secrets: Literal["true", "false"] = "false"
 
 
 class ReadLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +141,7 @@ class DeploymentRoutes:
             "deployment.stop": self.stop,
             "deployment.restart": self.restart,
             "deployment.rollback": self.rollback,
+            "deployment.delete": self.delete,
             "deployment.events": self.events,
             "deployment.log": self.log,
         }
@@ -162,6 +176,14 @@ class DeploymentRoutes:
         wanted = decode_json(body, RollbackBody, where="body") if body.strip() else RollbackBody()
         deployed = await self._control.rollback(_name(request), wanted.version, actor=_actor(request).name)
         return json_answer(deployed_json(deployed), 201)
+
+    async def delete(self, request: Request) -> Response:
+        text = last_of(asked(request, "secrets"), "secrets") or "false"
+        if text not in ("true", "false"):
+            raise BadRequest("`secrets` must be `true` or `false`", path="secrets", code="bad_query")
+        actor = _actor(request).name
+        view = await self._control.delete(_name(request), secrets=text == "true", actor=actor)
+        return json_answer(deployment_json(view))
 
     async def events(self, request: Request) -> Response:
         query = asked(request, "from_seq", "limit")
@@ -198,6 +220,7 @@ class DeploymentMethods:
             "deployment.stop": self._stop,
             "deployment.restart": self._restart,
             "deployment.rollback": self._rollback,
+            "deployment.delete": self._delete,
             "deployment.events": self._events,
         }
 
@@ -220,6 +243,11 @@ class DeploymentMethods:
     async def _rollback(self, params: bytes) -> bytes:
         wanted = decode_json(params, Rollback, where="params")
         return _encode(deployed_json(await self._control.rollback(wanted.name, wanted.version, actor=self._actor)))
+
+    async def _delete(self, params: bytes) -> bytes:
+        wanted = decode_json(params, Delete, where="params")
+        view = await self._control.delete(wanted.name, secrets=wanted.secrets, actor=self._actor)
+        return _encode(deployment_json(view))
 
     async def _events(self, params: bytes) -> bytes:
         wanted = decode_json(params, ReadLog, where="params")

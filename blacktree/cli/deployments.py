@@ -1,4 +1,4 @@
-"""`blacktree deployments`, `deployment`, `stop` and `restart`: what is kept running."""
+"""`blacktree deployments` (and `deployments delete`), `deployment`, `stop` and `restart`: what is kept running."""
 
 import json
 import sys
@@ -16,12 +16,36 @@ if TYPE_CHECKING:
 _COLOURS = {"running": "green", "failed": "red", "stopped": "yellow"}
 
 
-@click.command(epilog="\b\nExample:\n  blacktree deployments --json\n")
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  blacktree deployments --json\n  blacktree deployments delete app\n",
+)
 @json_option
 @server_options
 @debug_option
-def deployments(as_json: bool) -> None:
+@click.pass_context
+def deployments(ctx: click.Context, as_json: bool) -> None:
     """List the deployments: what serves, what is to take over, and where."""
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+@deployments.command(epilog="\b\nExample:\n  blacktree deployments delete app\n")
+@click.argument("name")
+@click.option("--with-secrets", "secrets", is_flag=True, help="Also the run secrets that nothing else names.")
+@json_option
+@server_options
+@debug_option
+def delete(name: str, secrets: bool, as_json: bool) -> None:
+    """Forget deployment NAME, which must be stopped: its versions and its log."""
+    from blacktree.cli.connection import ask
+    from blacktree.client.deployments import delete as forget
+
+    was = ask(lambda farm: forget(farm, name, secrets=secrets))
+    click.echo(json.dumps(was, ensure_ascii=False) if as_json else f"deployment {name} deleted")
+
+
+def _list(as_json: bool) -> None:
     from blacktree.cli.connection import ask
     from blacktree.cli.jobs import age, print_table
     from blacktree.client.deployments import deployments as read

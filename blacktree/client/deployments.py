@@ -45,6 +45,11 @@ async def rollback(farm: Client, name: str, version: int | None = None) -> dict[
     return await farm.call("deployment.rollback", {"name": name, "version": version}, repeat=False)
 
 
+async def delete(farm: Client, name: str, *, secrets: bool = False) -> dict[str, Any]:
+    """Forget a deployment that is stopped, with its log (and the run secrets that only it names); what it was."""
+    return await farm.call("deployment.delete", {"name": name, "secrets": secrets}, repeat=False)
+
+
 async def events(farm: Client, name: str, from_seq: int = 1, *, limit: int = 1000) -> dict[str, Any]:
     """`{"events": [...], "next_seq": n, "first_seq": n}` of its log; empty past the end."""
     return await farm.call("deployment.events", {"name": name, "from_seq": from_seq, "limit": limit})

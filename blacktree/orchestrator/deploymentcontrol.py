@@ -91,6 +91,11 @@ class DeploymentControl(Protocol):
         """A new version like an earlier one. Raises `NotFound`, `Conflict`."""
         ...
 
+    async def delete(self, name: str, *, secrets: bool = False, actor: str = "") -> DeploymentView:
+        """Forget one that is stopped: its record and its log. Answers what it was. `secrets`: the run secrets too that
+        nothing else names. Raises `NotFound`, `Conflict` (code `not_stopped`) while anything of it runs."""
+        ...
+
     async def events(self, name: str, from_seq: int, limit: int) -> "Slice":
         """Of its log, from the store. What lies before the first kept number is passed over. Raises `NotFound`."""
         ...

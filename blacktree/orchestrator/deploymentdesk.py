@@ -31,7 +31,7 @@ Submit = Callable[..., Awaitable[tuple[JobView, bool]]]
 
 
 class DeploymentDesk:
-    """Accepts, shows, stops. Holds no state of its own; `kept` does."""
+    """Accepts, shows, stops. Holds no state of its own; `kept` does. `declared`: run secrets that sources name."""
 
     def __init__(
         self,
@@ -42,12 +42,14 @@ class DeploymentDesk:
         *,
         submit: Submit,
         readiness: Callable[[], Readiness],
+        declared: Callable[[], set[str]] = set,
     ) -> None:
         self._store = store
         self._journal = journal
         self._secrets = secrets
         self._submit = submit
         self._readiness = readiness
+        self._declared = declared
         self.kept = kept
 
     # Deploying
@@ -174,6 +176,18 @@ class DeploymentDesk:
         after = await self._change(name, lambda found: releases.rollback(found, version, now()))
         return Deployed(view=await self.get(name), version=after.next_version - 1, from_seq=begins)
 
+    async def delete(self, name: str, *, secrets: bool = False, actor: str = "") -> DeploymentView:
+        """See `DeploymentControl.delete`."""
+        view = await self.get(name)
+        named = {each for version in view.deployment.versions for each in version.run.secrets} if secrets else set()
+        await self.kept.delete(name, by=f" by {actor}" if actor else "")
+        others = {
+            each for other in await self.kept.record.all() for version in other.versions for each in version.run.secrets
+        }
+        for each in sorted(named - others - self._declared()):
+            await self._secrets.remove(each, actor=actor)
+        return view
+
     async def _change(self, name: str, decide: Callable[[Deployment], Deployment]) -> Deployment:
         await self.kept.record.get(name)
         last: list[Deployment] = []
@@ -230,6 +244,8 @@ class DeploymentDesk:
         except NotFound:
             # Accepted this moment; nothing has been told of it yet.
             await self.kept.logs.open(name)
+            if name not in self.kept.record.known:
+                await self.kept.logs.drop(name)
             return await self._store.get(stream_id(name))
 
 

@@ -1,14 +1,19 @@
 """The documents of deployments: what is on record, held in memory too, and each change of it decided and committed."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import trio
 
+from blacktree.clock import now
 from blacktree.deployment import KIND, Deployment, Version, check_size, decode_deployment, encode_deployment
 from blacktree.errors import NotFound, StorageFailed
 from blacktree.orchestrator import releases
 from blacktree.storage.base import Store
+
+DELETE_SECONDS = 10.0
+_GENERATION = "replica_first_generation"
 
 Decide = Callable[[Deployment | None], Deployment | None]
 """Pure and quick, in the writer's thread: the deployment on record → the next one; the very same: nothing to do."""
@@ -23,21 +28,62 @@ class DeploymentRecord:
         self._unsure: set[str] = set()
         self._news = trio.Event()
         self._writing = trio.Lock()
+        self._first_generation = 0
         self.known: dict[str, Deployment] = {}
         self.version = 1
 
-    async def load(self) -> None:
-        """Read everything. To be called once. Raises `StorageFailed`."""
+    async def load(self) -> list[str]:
+        """Read everything. To be called once; answers the names of those whose deletion was cut short. Raises
+        `StorageFailed`."""
         after = ""
+        self._first_generation = int((await self._store.settings(_GENERATION)).get(_GENERATION, "0"))
         while page := await self._store.documents(KIND, after=after):
             self.known |= {name: _decoded(name, body) for name, body in page}
             after = page[-1][0]
+        deleted = [name for name, each in self.known.items() if each.deleted]
+        for name in deleted:
+            del self.known[name]
+        return deleted
+
+    async def delete(
+        self, name: str, check: Callable[[Deployment], None], clear: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Forget one for good. `check` may refuse it; `clear` removes what else is kept of it.
+
+        From the first commit on it is gone for whoever asks; what is left then is done at the next start, if it has to
+        be. Raises what `check` raises, `NotFound`, `StorageFailed`.
+        """
+
+        def mark(body: bytes | None) -> bytes | None:
+            before = _decoded(name, body) if body is not None else None
+            if before is None or before.deleted:
+                raise _unknown(name)
+            check(before)
+            return encode_deployment(msgspec.structs.replace(before, deleted=True))
+
+        async with self._writing:
+            # Above any that was given so far: seconds since 1970 are more than there ever were containers.
+            first = max(self._first_generation + 1, int(now().timestamp()))
+            await self._store.setting(_GENERATION, str(first))
+            self._first_generation = first
+            self._unsure.add(name)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + DELETE_SECONDS):
+                self._hold(name, await self._store.revise(KIND, name, mark))
+                self._unsure.discard(name)
+                await self.finish_deletion(name, clear)
+
+    async def finish_deletion(self, name: str, clear: Callable[[], Awaitable[None]]) -> None:
+        """What is left to do of one that is marked as deleted. Raises `StorageFailed`."""
+        await clear()
+        await self._store.revise(KIND, name, partial(_without_deleted, name))
 
     async def change(self, name: str, decide: Decide) -> Deployment | None:
         """Decide and commit one deployment; answers what stands now. Raises what `decide` raises, `StorageFailed`."""
 
         def revise(body: bytes | None) -> bytes | None:
             before = _decoded(name, body) if body is not None else None
+            if before is not None and before.deleted:
+                before = None
             after = decide(before)
             if after is before:
                 return body
@@ -53,6 +99,8 @@ class DeploymentRecord:
 
     def _hold(self, name: str, body: bytes | None) -> None:
         after = _decoded(name, body) if body is not None else None
+        if after is not None and after.deleted:
+            after = None
         if after != self.known.get(name):
             if after is not None:
                 self.known[name] = after
@@ -89,7 +137,7 @@ class DeploymentRecord:
         """One of them. Raises `NotFound`."""
         await self.be_sure()
         if name not in self.known:
-            raise NotFound(f"no deployment {name[:80]!r}", advice="`blacktree deployments` lists them")
+            raise _unknown(name)
         return self.known[name]
 
     async def add(self, version: Version) -> int:
@@ -99,12 +147,21 @@ class DeploymentRecord:
 
         def decide(found: Deployment | None) -> Deployment:
             nonlocal number
-            after = releases.add(found or releases.new(name, version.created_at), version, version.created_at)
+            start = found or releases.new(name, version.created_at, self._first_generation)
+            after = releases.add(start, version, version.created_at)
             number = after.next_version - 1
             return after
 
         await self.change(name, decide)
         return number
+
+
+def _without_deleted(name: str, body: bytes | None) -> bytes | None:
+    return None if body is None or _decoded(name, body).deleted else body
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"no deployment {name[:80]!r}", advice="`blacktree deployments` lists them")
 
 
 def _decoded(name: str, body: bytes) -> Deployment:

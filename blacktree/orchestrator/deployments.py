@@ -18,7 +18,7 @@ from blacktree.deployment import (
     Version,
     VersionState,
 )
-from blacktree.errors import BlacktreeError, NotFound, StorageFailed
+from blacktree.errors import BlacktreeError, NotFound, StorageFailed, Unavailable
 from blacktree.event import Notice, StateChanged
 from blacktree.job import Job
 from blacktree.orchestrator import releases
@@ -72,6 +72,7 @@ class Deployments:
         self._stir = trio.Event()
         self.logs = logs
         self.record = DeploymentRecord(store, self._wake)
+        logs.kept = self.record.known.__contains__
         self.switches = 0
         self.failures = 0
 
@@ -86,7 +87,8 @@ class Deployments:
         epoch = int((await self._store.settings("replica_epoch")).get("replica_epoch", "0")) + 1
         await self._store.setting("replica_epoch", str(epoch))
         self._couriers.begin(epoch)
-        await self.record.load()
+        for name in await self.record.load():
+            await self.record.finish_deletion(name, partial(self.logs.drop, name))
         for name, number, job_id in self._pending():
             try:
                 await self._store.get(job_id)
@@ -337,6 +339,16 @@ class Deployments:
             if place.worker_id == worker_id and place.healthy_at is not None
         }
 
+    async def delete(self, name: str, *, by: str = "") -> None:
+        """Forget a deployment that is stopped, and its log. Raises `NotFound`, `Conflict`, `StorageFailed`."""
+        with trio.move_on_after(CHANGE_SECONDS):
+            # What happened last is told first.
+            version = 0
+            while (await self.record.get(name)).happenings:
+                version = await self.record.wait_changed(version)
+        await self.record.delete(name, _check_deletable, partial(self.logs.drop, name))
+        self._chronicle.note("deployment_deleted", f"deployment {name} was deleted{by}", subject=name)
+
     def leaving(self, worker_id: str) -> list[Leaving]:
         """What becomes of each replica on a worker that is drained."""
         return outlook(self.record.known.values(), self.facts(), worker_id)
@@ -390,6 +402,14 @@ def _withdraw(found: Deployment | None, number: int) -> Deployment | None:
     after = releases.withdrawn(found, number) if found is not None else None
     # What was only about to begin leaves nothing behind.
     return after if after is not None and after.versions else None
+
+
+def _check_deletable(found: Deployment) -> None:
+    releases.check_deletable(found)
+    if found.happenings:
+        raise Unavailable(
+            f"what happened to {found.name} is not on its log yet", code="busy", advice="ask again in a moment"
+        )
 
 
 def _said(state: str) -> str:

@@ -194,6 +194,7 @@ class Parts:
                 run_secrets,
                 submit=lambda spec, key, actor: self.desk.submit(spec, key=key, actor=actor),
                 readiness=self.condition.readiness,
+                declared=self.sources.run_secrets,
             ),
             hope=self.scaler.waiting,
         )

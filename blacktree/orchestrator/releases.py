@@ -26,14 +26,26 @@ S = VersionState
 ROOM_BYTES = MAXIMUM_BYTES // 8
 
 
-def new(name: str, now: datetime) -> Deployment:
+def new(name: str, now: datetime, first_generation: int = 0) -> Deployment:
     """A deployment without versions."""
-    return Deployment(name=name, created_at=now, updated_at=now)
+    return Deployment(name=name, created_at=now, updated_at=now, first_generation=first_generation)
+
+
+def check_deletable(deployment: Deployment) -> None:
+    """Raises `Conflict` (code `not_stopped`) while anything of it runs or is on its way."""
+    under_way = [each for each in deployment.versions if each.state not in ENDED]
+    if under_way or deployment.placements or deployment.serving or deployment.target:
+        state = "is still being stopped" if deployment.desired == "stopped" else "is not stopped"
+        raise Conflict(
+            f"deployment {deployment.name} {state}",
+            code="not_stopped",
+            advice=f"`blacktree stop {deployment.name}` first, and wait until its containers are gone",
+        )
 
 
 def add(deployment: Deployment, version: Version, now: datetime) -> Deployment:
     """A further version, whose number it is given here; from here on the deployment is meant to run."""
-    version = msgspec.structs.replace(version, number=deployment.next_version)
+    version = msgspec.structs.replace(version, number=deployment.next_version, generation=deployment.first_generation)
     added = msgspec.structs.replace(
         deployment,
         versions=[*deployment.versions, version],
@@ -173,7 +185,6 @@ def rollback(deployment: Deployment, number: int | None, now: datetime) -> Deplo
         running_at=None,
         ended_at=None,
         drain_until=None,
-        generation=0,
         restarting=[],
     )
     return add(deployment, copy, now)

@@ -30,6 +30,8 @@ class RuntimeLogs:
         self._status = status
         self._grown: dict[str, int] = {}
         self.stored_lines = 0
+        self.kept: Callable[[str], bool] = lambda name: True
+        """Whether there is a deployment of this name: nobody else's stream is made (again)."""
 
     async def open(self, name: str) -> None:
         """Make the stream of a deployment, if there is none."""
@@ -43,6 +45,11 @@ class RuntimeLogs:
             stream=Stream(),
         )
         await self._store.create(stream, [], [])
+
+    async def drop(self, name: str) -> None:
+        """Forget all that a deployment has printed and told."""
+        await self._store.discard(stream_id(name))
+        self._grown.pop(name, None)
 
     async def tell(self, deployment: Deployment) -> int:
         """Put what happened on the stream, each once however often it is told; answers the number it goes on with."""
@@ -81,7 +88,11 @@ class RuntimeLogs:
             else:
                 stored[log.name, log.generation] = log.number + 1
         for name, some in by_name.items():
-            written = await self._take(name, some)
+            try:
+                written = await self._take(name, some)
+            except NotFound:
+                # It was deleted in this moment: nobody will ever ask for it.
+                written = {}
             for log in some:
                 # A piece whose writer is forgotten is not wanted any more.
                 stored[log.name, log.generation] = written.get(_writer(log), log.number + 1)
@@ -104,6 +115,8 @@ class RuntimeLogs:
         try:
             return await self._store.change(stream_id(name), decide)
         except NotFound:
+            if not self.kept(name):
+                raise
             await self.open(name)
             return await self._store.change(stream_id(name), decide)
 

@@ -1,6 +1,8 @@
 """What containers are given and nobody else may see: values of `run` secrets, and logins for the images they pull."""
 
-from blacktree.errors import BadRequest, TooLarge
+from contextlib import suppress
+
+from blacktree.errors import BadRequest, NotFound, TooLarge
 from blacktree.orchestrator.enclosure import host_of
 from blacktree.orchestrator.orders import Plan
 from blacktree.orchestrator.vault import Vault
@@ -42,6 +44,11 @@ class RunSecrets:
                 advice="put what is large into a volume",
             )
         return found
+
+    async def remove(self, name: str, *, actor: str = "") -> None:
+        """Forget one; unknown is fine."""
+        with suppress(NotFound):
+            await self._vault.remove(name, kind=SecretKind.RUN, actor=actor)
 
     async def logins(self, plan: Plan) -> dict[str, RegistryLogin]:
         """The login for the registry of an image that is pulled, if there is one."""

@@ -148,6 +148,7 @@ class Scoped:
             msgspec.structs.replace(
                 view,
                 jobs=[],
+                leaving=[],
                 warm=[each for each in view.warm if self._places.has(each)],
                 address="",
                 refusal="takes no builds now" if view.refusal else "",

@@ -68,6 +68,13 @@ class ScopedDeployments:
         await self.get(name)
         return await self._deployments.restart(name, actor=actor)
 
+    async def delete(self, name: str, *, secrets: bool = False, actor: str = "") -> DeploymentView:
+        """See `DeploymentControl.delete`. Secrets are the farm's."""
+        await self.get(name)
+        if secrets:
+            raise farm_wide()
+        return await self._deployments.delete(name, actor=actor)
+
     async def rollback(self, name: str, version: int | None = None, *, actor: str = "") -> Deployed:
         """See `DeploymentControl.rollback`."""
         await self.get(name)

@@ -53,6 +53,11 @@ class Sources:
         """See `SourceControl.door_at`."""
         self._places |= {f"{host}:{port}" for host in _HERE}
 
+    def run_secrets(self) -> set[str]:
+        """The names of the run secrets that what sources deploy is given."""
+        runs = [each.source.run for each in self.all()]
+        return {name for run in runs if run is not None for name in run.secrets}
+
     def all(self) -> list[SourceView]:
         """See `SourceControl.all`."""
         names = sorted({*self._configured, *self._stored})

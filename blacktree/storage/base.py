@@ -178,6 +178,10 @@ class StreamTable(Protocol):
         """
         ...
 
+    async def discard(self, stream_id: str) -> None:
+        """Remove a stream and all that it holds. Unknown is fine, a job is not touched. Its messages are still sent."""
+        ...
+
 
 class Outbox(Protocol):
     """Messages that were committed with a change and wait to be published."""

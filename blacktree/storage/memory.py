@@ -206,6 +206,13 @@ class MemoryStore(MemoryQueues):
         self._jobs[stream_id] = begun(job, *begins)
         return True
 
+    async def discard(self, stream_id: str) -> None:
+        """As `StreamTable.discard`."""
+        await self._turn()
+        job = self._jobs.get(stream_id)
+        if job is not None and job.stream is not None:
+            del self._jobs[stream_id], self._logs[stream_id]
+
     async def forget(self, before: datetime, *, limit: int = 100) -> int:
         """As `JobTable.forget`."""
         await self._turn()

@@ -169,6 +169,12 @@ class SqliteStore(Lookups):
                 await self._group(Call(partial(clear, path=self._directory.job(stream_id))))
         return gone
 
+    async def discard(self, stream_id: str) -> None:
+        """As `StreamTable.discard`."""
+        if await self._group(Call(lambda writer: streams.discard(writer, stream_id))):
+            with suppress(StorageFailed):
+                await self._group(Call(partial(clear, path=self._directory.job(stream_id))))
+
     async def forget(self, before: datetime, *, limit: int = 100) -> int:
         """As `JobTable.forget`."""
         gone: list[keeping.Gone] = await self._group(Call(lambda writer: keeping.forget(writer, before, limit)))

@@ -1,9 +1,25 @@
-"""Streams in SQLite: the oldest segments go, and the stream remembers where it begins now."""
+"""Streams in SQLite: the oldest segments go, and the stream remembers where it begins now; or all of it goes."""
 
 from blacktree.errors import NotFound
 from blacktree.storage.base import Decision
 from blacktree.storage.rules import begun
 from blacktree.storage.writer import Change, Writer
+
+
+def discard(writer: Writer, stream_id: str) -> bool:
+    """As `StreamTable.discard`; whether there was one, whose files may go once this is committed."""
+    one = writer.connection.execute
+    row = one("SELECT number FROM job WHERE id = ? AND state = 'stream'", (stream_id,)).fetchone()
+    if row is None:
+        return False
+    number: int = row[0]
+    segments = [each[0] for each in one("SELECT number FROM segment WHERE job = ?", (number,))]
+    writer.drop(stream_id)
+    writer.logs.forget(stream_id, segments)
+    for table in ("mark", "block", "segment"):
+        one(f"DELETE FROM {table} WHERE job = ?", (number,))
+    one("DELETE FROM job WHERE number = ?", (number,))
+    return True
 
 
 def trim(writer: Writer, stream_id: str, keep_bytes: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from blacktree.client import Client
-from blacktree.client.deployments import deploy, deployment, deployments, events, restart, rollback, stop
+from blacktree.client.deployments import delete, deploy, deployment, deployments, events, restart, rollback, stop
 from blacktree.concurrency.island import open_island
 from blacktree.errors import BadRequest, Conflict, NotFound
 from tests.api.little import TOKEN, House
@@ -111,7 +111,8 @@ async def test_what_is_not_there(tmp_path: Path) -> None:
             assert (await ask(house, "GET", f"/api/v1/deployments/{path}")).status == 404
         for verb in ("stop", "restart", "rollback"):
             assert (await post(house, f"/api/v1/deployments/web/{verb}")).status == 404
-        assert (await ask(house, "DELETE", "/api/v1/deployments/web")).status == 405
+        assert (await ask(house, "DELETE", "/api/v1/deployments/web")).status == 404
+        assert (await ask(house, "PUT", "/api/v1/deployments/web")).status == 405
         assert (await ask(house, "GET", "/api/v1/jobs/run.web")).status == 404
 
 
@@ -159,3 +160,27 @@ async def test_a_repository_with_run_by_websocket(tmp_path: Path) -> None:
         watching = await talker.result("deployment.watch", {"name": "web", "from_seq": 1 << 40})
         assert watching["first_seq"] == 1
         assert await talker.result("deployment.unwatch", {"watch": watching["watch"]}) == {}
+
+
+async def test_deleting(tmp_path: Path) -> None:
+    """Only what is stopped, by both doors."""
+    async with a_farm(tmp_path) as (house, _), Client(house.address, TOKEN) as client:
+        one = "/api/v1/deployments/web"
+        assert (await ask(house, "DELETE", one)).status == 404
+        await deploy(client, WANTED)
+        await until(house, serving=1)
+        answer = await ask(house, "DELETE", one)
+        assert (answer.status, answer.json["code"]) == (409, "not_stopped")
+        assert "blacktree stop web" in answer.json["advice"]
+        assert (await ask(house, "DELETE", f"{one}?secrets=maybe")).json["code"] == "bad_query"
+        await stop(client, "web")
+        answer = await ask(house, "DELETE", f"{one}?secrets=true")
+        assert (answer.status, answer.json["state"]) == (200, "stopped")
+        assert (await ask(house, "GET", one)).status == 404
+        await deploy(client, WANTED)
+        await until(house, serving=1)
+        with pytest.raises(Conflict):
+            await delete(client, "web")
+        await stop(client, "web")
+        assert (await delete(client, "web"))["name"] == "web"
+        assert await deployments(client) == []

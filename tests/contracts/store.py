@@ -602,6 +602,32 @@ class StoreContract:
         assert len(heard) == 3
         assert jobs == []
 
+    async def test_a_discarded_stream_is_gone_and_begins_anew(self, store: Store) -> None:
+        await store.create(a_stream(), [queued()], [])
+        other = a_stream("run.other")
+        await store.create(other, [], [])
+        row = Outgoing(kind="deployment", job_id="run.web", body=b"{}")
+        for number in range(3):
+            more = (lines(f"{number} ".ljust(50_000, "x")),)
+            await store.change("run.web", lambda job, more=more: Decision(job=job, records=more, outgoing=(row,)))
+        await store.change(other.id, adding(lines("stays")))
+        job = a_job("app")
+        await store.create(job, [queued()], [])
+        await store.discard("run.web")
+        await store.discard("run.web")
+        await store.discard("app")
+        for read in (store.get("run.web"), store.read("run.web", 1), store.text_size("run.web")):
+            with pytest.raises(NotFound):
+                await read
+        assert (await store.get("app")).id == "app"
+        # What was committed to be said is said.
+        assert len(await store.outgoing()) == 3
+        assert (await store.create(a_stream(), [], [])).changed
+        await store.change("run.web", adding(lines("new")))
+        assert await store.read_text("run.web", 0, 100) == b"new\n"
+        assert (await store.read("run.web", 1))[0][0] == 1
+        assert await store.read_text(other.id, 0, 100) == b"stays\n"
+
     async def test_no_job_can_be_named_like_a_stream(self, store: Store) -> None:
         with pytest.raises(BadRequest):
             await store.create(a_job("run.web"), [], [])

@@ -12,13 +12,14 @@ from blacktree.cipher import Locked, new_key
 from blacktree.clock import new_id, now
 from blacktree.concurrency.threads import in_thread
 from blacktree.deployment import DeployImage, Deployment, Version
-from blacktree.errors import BadRequest, Conflict, NotFound, TooLarge
+from blacktree.errors import BadRequest, Conflict, NotFound, StorageFailed, TooLarge
 from blacktree.job import Image, Job, JobState, Origin, Outcome
 from blacktree.orchestrator.deploymentcontrol import DeploymentView
 from blacktree.orchestrator.orders import Plan
 from blacktree.rpc.replica import ReplicaName
 from blacktree.runspec import Port, RunSpec, Strategy, Volume
 from blacktree.secret import SecretKind
+from blacktree.source import Source
 from blacktree.spec import JobSpec
 from tests.orchestrator.conftest import TOKEN, House, open_house
 from tests.parts.rabbit import shared_node
@@ -49,7 +50,7 @@ async def until(house: House, fits: Any, name: str = "web") -> DeploymentView:
     """The deployment, once it is as wished."""
     version = 0
     view = await house.control.deployments.get(name)
-    with trio.move_on_after(15):
+    with trio.move_on_after(40):
         while not fits(view):
             version = await house.control.deployments.wait_changed(version)
             view = await house.control.deployments.get(name)
@@ -343,6 +344,73 @@ async def test_a_drained_worker_gives_away_what_others_can_take(house: House) ->
     (still,) = next(each for each in house.control.workers() if each.id == first.id).leaving
     assert (still.deployment, still.to) == ("data", "")
     assert (await house.control.drain(first.id, False)).leaving == []
+
+
+async def test_a_stopped_deployment_is_deleted_and_its_name_begins_anew(tmp_path: Path) -> None:
+    async with open_house(tmp_path, keys=[new_key()]) as house:
+        worker = await a_worker(house)
+        for name in ("own", "shared", "declared"):
+            await house.control.secrets.put(name, b"very secret", kind=SecretKind.RUN)
+        await house.control.sources.add(
+            Source(name="app", repository="https://x.example/app.git", run=a_run("app", secrets=["declared"]))
+        )
+        await deploy(house, name="other", secrets=["shared"])
+        await deploy(house, secrets=["own", "shared", "declared"])
+        view = await until(house, lambda view: view.deployment.serving == 1)
+        order = worker.order(1)
+        assert order is not None
+        worker.say(ReplicaName(deployment="web", version=1, index=0), view.deployment.placements[0].generation, "old")
+        await until_event(house, lambda event: event.get("line") == "old")
+        deployments = house.control.deployments
+        with pytest.raises(Conflict) as caught:
+            await deployments.delete("web")
+        assert (caught.value.code, "blacktree stop web" in caught.value.advice) == ("not_stopped", True)
+        await deployments.stop("web")
+        was = await deployments.delete("web", secrets=True)
+        assert was.deployment.state == "stopped"
+        for gone in (deployments.get("web"), deployments.events("web", 1, 10), deployments.delete("web")):
+            with pytest.raises(NotFound):
+                await gone
+        with pytest.raises(NotFound):
+            await deployments.kept._store.get("run.web")
+        assert [each.name for each in await house.control.secrets.listed()] == ["declared", "shared"]
+        assert [each.deployment.name for each in await deployments.all()] == ["other"]
+        # A worker that still has words of the old one is told that they are not wanted.
+        worker.say(ReplicaName(deployment="web", version=1, index=0), 1, "late")
+        with trio.fail_after(40):
+            while worker.logs:
+                await trio.sleep(0.02)
+        await deploy(house)
+        view = await until(house, lambda view: view.deployment.serving == 1)
+        # No container of the old one can be taken for one of these.
+        assert view.deployment.placements[0].generation > was.deployment.versions[0].generation + 1
+        found = await until_event(house, lambda event: event.get("to") == "running")
+        assert [(event["seq"], event.get("line")) for event in found] == [(number, None) for number in range(1, 4)]
+        assert "deployment_deleted" in [event.type for event in await house.control.farm_events(1, 100)]
+
+
+async def test_a_deletion_that_was_cut_short_is_finished_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_house(tmp_path) as house:
+        await a_worker(house)
+        await deploy(house)
+        await until(house, lambda view: view.deployment.serving == 1)
+        await house.control.deployments.stop("web")
+
+        async def fail(name: str) -> None:
+            raise StorageFailed("no space left")
+
+        monkeypatch.setattr(house.control.deployments.kept.logs, "drop", fail)
+        with pytest.raises(StorageFailed):
+            await house.control.deployments.delete("web")
+        with pytest.raises(NotFound):
+            await house.control.deployments.get("web")
+    async with open_house(tmp_path) as house:
+        kept = house.control.deployments.kept
+        assert await kept._store.documents("deployment") == []
+        with pytest.raises(NotFound):
+            await kept._store.get("run.web")
 
 
 async def test_everything_is_found_again_after_a_restart(tmp_path: Path) -> None:

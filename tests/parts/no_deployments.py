@@ -33,6 +33,9 @@ class NoDeployments:
     async def rollback(self, name: str, version: int | None = None, *, actor: str = "") -> Deployed:
         raise NotFound(f"no deployment {name!r}")
 
+    async def delete(self, name: str, *, secrets: bool = False, actor: str = "") -> DeploymentView:
+        return await self.get(name)
+
     async def events(self, name: str, from_seq: int, limit: int) -> Slice:
         raise NotFound(f"no deployment {name!r}")
 

@@ -73,9 +73,12 @@ async def test_from_the_first_version_to_the_end(farm: WholeFarm) -> None:
     assert running.lost == []
     told = json.loads(await command(farm, "deployment", "shop", "--json"))
     assert told["state"] == "running", told
+    await command(farm, "deployments", "delete", "shop", code=2)
     assert [each["state"] for each in told["versions"]].count("failed") == 1
     await command(farm, "stop", "shop")
     with pytest.raises(OSError):
         await get(port)
     told = json.loads(await command(farm, "deployment", "shop", "--json"))
     assert told["state"] == "stopped", told
+    assert await command(farm, "deployments", "delete", "shop") == "deployment shop deleted\n"
+    assert json.loads(await command(farm, "deployments", "--json")) == {"deployments": []}

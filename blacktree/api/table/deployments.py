@@ -74,6 +74,16 @@ DEPLOYMENTS = (
         socket=Socket(params=asked.Rollback),
     ),
     Operation(
+        name="deployment.delete",
+        summary="Forget one that is stopped, with its log; answers what it was. Also its own run secrets, if asked.",
+        role=Role.ADMIN,
+        concerns=Concerns.DEPLOYMENT,
+        errors=(*_CHANGES, "not_stopped", "busy", "bad_query"),
+        result=shapes.Deployment,
+        http=Http(verb="DELETE", path=_ONE, query=asked.DeleteQuery),
+        socket=Socket(params=asked.Delete),
+    ),
+    Operation(
         name="deployment.events",
         summary="The events of its log from a number on; an empty list past the end.",
         role=Role.VIEW,
