@@ -4,8 +4,6 @@ So there is nothing to lose: after a kill at any step the same documents and the
 step. Ending this part, or the daemon, touches no container.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
@@ -18,22 +16,23 @@ from blacktree.deployment import (
     Version,
     VersionState,
 )
-from blacktree.errors import BlacktreeError, NotFound, StorageFailed, Unavailable
+from blacktree.errors import BlacktreeError, StorageFailed, Unavailable
 from blacktree.event import Notice, StateChanged
-from blacktree.job import Job
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import Leaving
 from blacktree.orchestrator.couriers import Couriers
 from blacktree.orchestrator.deploymentrecord import Decide, DeploymentRecord
 from blacktree.orchestrator.evacuation import outlook
+from blacktree.orchestrator.expectations import Expectations
 from blacktree.orchestrator.orders import Plan, plans
-from blacktree.orchestrator.placement import Facts, Land, WorkerFact, survey
+from blacktree.orchestrator.placement import Facts, Land, survey
 from blacktree.orchestrator.rollout import advance, refuse
 from blacktree.orchestrator.runlogs import RuntimeLogs
 from blacktree.orchestrator.runsecrets import RunSecrets
+from blacktree.orchestrator.sightings import Sightings
 from blacktree.orchestrator.workers import Workers
-from blacktree.rpc.replica import CAPABILITY, ReplicaAnswer, ReplicaName, ReplicaReport, ReplicaState
+from blacktree.rpc.replica import ReplicaAnswer, ReplicaName, ReplicaReport
 from blacktree.storage.base import Commit, Store
 
 log = structlog.get_logger()
@@ -42,16 +41,6 @@ MOVING_SECONDS = 0.25
 RESTING_SECONDS = 5.0
 STORE_SECONDS = 1.0
 CHANGE_SECONDS = 5.0
-
-
-class Seen:
-    """What a worker reported last. `at`: when, on Trio's clock."""
-
-    def __init__(self, incarnation: str, revision: int, states: Mapping[ReplicaName, ReplicaState], at: float) -> None:
-        self.incarnation = incarnation
-        self.revision = revision
-        self.states = states
-        self.at = at
 
 
 class Deployments:
@@ -64,15 +53,14 @@ class Deployments:
         self._workers = workers
         self._chronicle = chronicle
         self._secrets = secrets
-        self._couriers = Couriers(workers, secrets, self._held)
-        self._expected: set[str] = set()
-        self._seen: dict[str, Seen] = {}
-        self._started_at = 0.0
         self._steady = Steady()
         self._stir = trio.Event()
         self.logs = logs
         self.record = DeploymentRecord(store, self._wake)
         logs.kept = self.record.known.__contains__
+        self.sightings = Sightings(workers, self.record)
+        self.expectations = Expectations(store, self.record, self._wake)
+        self._couriers = Couriers(workers, secrets, self.sightings.held)
         self.switches = 0
         self.failures = 0
 
@@ -83,22 +71,13 @@ class Deployments:
 
     async def start(self) -> None:
         """Read what is on record. To be called once, before doors and workers come in. Raises `StorageFailed`."""
-        self._started_at = trio.current_time()
+        self.sightings.start()
         epoch = int((await self._store.settings("replica_epoch")).get("replica_epoch", "0")) + 1
         await self._store.setting("replica_epoch", str(epoch))
         self._couriers.begin(epoch)
         for name in await self.record.load():
             await self.record.finish_deletion(name, partial(self.logs.drop, name))
-        for name, number, job_id in self._pending():
-            try:
-                await self._store.get(job_id)
-            except NotFound:
-                # We ended between the version and its job: nobody will ever build it.
-                await self.record.change(name, _settle(number, None))
-            except StorageFailed as error:
-                if error.code != "state_damaged":
-                    raise
-                # The first turn settles it.
+        await self.expectations.start()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep at it until cancelled."""
@@ -122,26 +101,9 @@ class Deployments:
 
     async def _turn(self) -> None:
         await self.record.be_sure()
-        for name, number, job_id in self._pending():
-            expected = job_id in self._expected
-            try:
-                job = await self._store.get(job_id)
-            except NotFound:
-                if not expected:
-                    # Whoever submitted it left in the middle: nobody will ever build it.
-                    await self.record.change(name, _settle(number, None))
-                continue
-            except StorageFailed as error:
-                if error.code != "state_damaged":
-                    raise
-                # Its row is damaged: the other deployments go on.
-                log.error("the job of a deployment cannot be read", deployment=name, job=job_id, reason=str(error))
-                await self.record.change(name, _settle(number, None))
-                continue
-            if job.ended:
-                await self.record.change(name, _settle(number, job))
+        await self.expectations.settle()
         self._couriers.give(plans(self.record.known.values()))
-        self._forget()
+        self.sightings.forget()
         facts = self.facts()
         for name in list(self.record.known):
             try:
@@ -154,19 +116,6 @@ class Deployments:
             except BlacktreeError as error:
                 # The edge of one deployment: the others go on.
                 log.error("deployment stands still", deployment=name, reason=str(error))
-
-    def _forget(self) -> None:
-        """What was reported by workers that are gone and have nothing of ours: scaled ones never come again."""
-        for worker_id in set(self._seen).difference(self.placed(), self._workers.ids()):
-            del self._seen[worker_id]
-
-    def _pending(self) -> list[tuple[str, int, str]]:
-        return [
-            (deployment.name, version.number, version.job_id)
-            for deployment in self.record.known.values()
-            for version in deployment.versions
-            if version.state is VersionState.PENDING and version.job_id is not None
-        ]
 
     async def _advance(self, name: str, facts: Facts) -> Facts:
         """Take one deployment as far as it goes now; answers how the workers stand afterwards."""
@@ -218,49 +167,6 @@ class Deployments:
             text = f"version {record.attempt} of deployment {name} {_said(record.to)}{why}"
             self._chronicle.note(f"deployment_{record.to}", text, subject=name)
 
-    # What is to be built
-
-    @asynccontextmanager
-    async def expecting(self, job: Job) -> AsyncIterator[None]:
-        """Around putting a job with `run` on record: its version is there first, so that none is ever forgotten.
-
-        If the job is not on record afterwards (refused, or the same as an earlier one) its version is taken back.
-        """
-        run = job.spec.run
-        if run is None or (job.origin is not None and not job.origin.trusted) or await self._on_record(job):
-            yield
-            return
-        version = Version(
-            number=0,
-            run=run,
-            created_at=job.created_at,
-            pool=job.spec.pool,
-            job_id=job.id,
-            source=job.origin.source if job.origin is not None else None,
-            repository=job.spec.repository,
-            commit=job.commit,
-        )
-        self._expected.add(job.id)
-        try:
-            number = await self.record.add(version)
-            try:
-                yield
-            finally:
-                # Whoever submits may leave in the middle: the record says what came of it.
-                with trio.move_on_after(CHANGE_SECONDS, shield=True):
-                    if not await self._on_record(job):
-                        await self.record.change(run.name, partial(_withdraw, number=number))
-        finally:
-            self._expected.discard(job.id)
-            self._stir.set()
-
-    async def _on_record(self, job: Job) -> bool:
-        try:
-            await self._store.get(job.id)
-        except NotFound:
-            return False
-        return True
-
     def on_commit(self, commit: Commit) -> None:
         """A build of ours has ended: see what becomes of its version."""
         if commit.job.ended and commit.job.spec.run is not None:
@@ -273,11 +179,9 @@ class Deployments:
         if self._workers.member(report.worker_id, report.incarnation) is None:
             return ReplicaAnswer(known=False)
         stored = await self.logs.take(report.logs, self._wanted) if report.logs else []
-        states = {each.name: each for each in report.states}
-        before = self._seen.get(report.worker_id)
-        self._seen[report.worker_id] = Seen(report.incarnation, report.revision, states, trio.current_time())
+        news = self.sightings.put(report)
         self._couriers.heard(report.worker_id, report.incarnation, report.revision)
-        if before is None or (before.revision, before.states) != (report.revision, states):
+        if news:
             self.record.touch()
         return ReplicaAnswer(known=True, stored=stored)
 
@@ -291,25 +195,11 @@ class Deployments:
 
     def facts(self) -> Facts:
         """Every worker that is here, and every one that has something of ours."""
-        found: dict[str, WorkerFact] = {}
-        moment = trio.current_time()
-        placed = self.placed()
-        for worker_id in placed.union(self._workers.ids()):
-            member = self._workers.member(worker_id)
-            seen = self._seen.get(worker_id)
-            ours = seen is not None and member is not None and seen.incarnation == member.registration.incarnation
-            found[worker_id] = WorkerFact(
-                id=worker_id,
-                pool=member.registration.pool if member is not None else "",
-                alive=member is not None,
-                capable=member is not None and CAPABILITY in member.registration.capabilities,
-                draining=member is not None and (member.draining or member.status.draining),
-                silent_seconds=moment - (seen.at if seen is not None else self._started_at),
-                current=ours and seen is not None and seen.revision == self._couriers.revision(worker_id),
-                states=seen.states if seen is not None and ours else {},
-                waiting=self._couriers.waiting(worker_id),
-            )
-        return found
+        return self.sightings.facts(self._couriers)
+
+    def placed(self) -> set[str]:
+        """The workers that some deployment is placed on."""
+        return self.sightings.placed()
 
     async def has_room(self, worker_id: str, version: Version) -> bool:
         """Whether the worker's list, secrets included, still fits in one message with a replica of this version."""
@@ -326,18 +216,6 @@ class Deployments:
         )
         without = version.run.name if version.run.strategy.kind == "recreate" else ""
         return await self._couriers.fits(worker_id, plan, without)
-
-    def _held(self, worker_id: str) -> dict[ReplicaName, int]:
-        """What this worker has, by its word or, until it has spoken, by what was seen healthy on it."""
-        member, seen = self._workers.member(worker_id), self._seen.get(worker_id)
-        if member is not None and seen is not None and seen.incarnation == member.registration.incarnation:
-            return {name: each.generation for name, each in seen.states.items() if each.state != "stopped"}
-        return {
-            ReplicaName(deployment=each.name, version=place.version, index=place.index): place.generation
-            for each in self.record.known.values()
-            for place in each.placements
-            if place.worker_id == worker_id and place.healthy_at is not None
-        }
 
     async def delete(self, name: str, *, by: str = "") -> None:
         """Forget a deployment that is stopped, and its log. Raises `NotFound`, `Conflict`, `StorageFailed`."""
@@ -357,14 +235,10 @@ class Deployments:
         """A worker is drained, or no longer: what runs on it is looked at."""
         self.record.touch()
 
-    def placed(self) -> set[str]:
-        """The workers that some deployment is placed on."""
-        return {place.worker_id for each in self.record.known.values() for place in each.placements}
-
     def figures(self) -> dict[str, object]:
         """For `/metrics`."""
         states = [str(each.state) for each in self.record.known.values()]
-        replicas = [state.state for seen in self._seen.values() for state in seen.states.values()]
+        replicas = self.sightings.states()
         return {
             "deployments": {state: states.count(state) for state in VersionState},
             "deployment_replicas": {state: replicas.count(state) for state in sorted(set(replicas))},
@@ -372,18 +246,6 @@ class Deployments:
             "deployment_failures_total": self.failures,
             "deployment_log_lines_total": self.logs.stored_lines,
         }
-
-
-def _settle(number: int, job: Job | None) -> Decide:
-    def decide(found: Deployment | None) -> Deployment | None:
-        if found is None:
-            return None
-        image = releases.image_of(job) if job is not None and job.state == "succeeded" else {}
-        if image.get("image"):
-            return releases.built(found, number, now(), **image)
-        return releases.not_built(found, number, now(), job)
-
-    return decide
 
 
 def _advance(facts: Facts, land: Land, moment: datetime, steady: datetime) -> Decide:
@@ -396,12 +258,6 @@ def _advance(facts: Facts, land: Land, moment: datetime, steady: datetime) -> De
 
 def _refuse(number: int, reason: str) -> Decide:
     return lambda found: refuse(found, number, "refused", reason, now()) if found is not None else None
-
-
-def _withdraw(found: Deployment | None, number: int) -> Deployment | None:
-    after = releases.withdrawn(found, number) if found is not None else None
-    # What was only about to begin leaves nothing behind.
-    return after if after is not None and after.versions else None
 
 
 def _check_deletable(found: Deployment) -> None:

@@ -163,7 +163,7 @@ class Desk:
         told = moves.announce(job, records, self._rules)
         if ticket and not_before is None:
             told.append(moves.ticket(job))
-        async with self._deployments.expecting(job):
+        async with self._deployments.expectations.expecting(job):
             done = await self._store.create(job, records, told, then=then)
         self._intake.ensure(spec.pool)
         return done.job, done.changed

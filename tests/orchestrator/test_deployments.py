@@ -193,7 +193,7 @@ async def test_what_is_not_trusted_is_never_deployed(house: House) -> None:
         queued_at=now(),
         origin=Origin(source="fork", trusted=False),
     )
-    async with kept.expecting(job):
+    async with kept.expectations.expecting(job):
         pass
     assert await kept.record.all() == []
 
@@ -312,7 +312,7 @@ async def test_it_starts_elsewhere_when_its_worker_is_silent_for_long(house: Hou
     first.mute = True
     kept = house.control.deployments.kept
     # Ten seconds are the least that may be asked for; the test does not wait for them.
-    kept._seen[first.id].at -= 9.5
+    kept.sightings.seen[first.id].at -= 9.5
     with trio.fail_after(40):
         while second.order(1) is None:
             await trio.sleep(0.02)
@@ -563,7 +563,7 @@ async def test_a_job_that_is_on_its_way_keeps_its_version(house: House) -> None:
     kept = house.control.deployments.kept
     spec = JobSpec(repository="https://x/y", run=a_run())
     job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
-    async with kept.expecting(job):
+    async with kept.expectations.expecting(job):
         await until(house, lambda view: not view.deployment.happenings)
         await kept._turn()
         assert state(await house.control.deployments.get("web"), 1) == "pending"
@@ -574,7 +574,7 @@ async def test_the_next_of_a_name_that_was_withdrawn_tells_everything(house: Hou
     kept = house.control.deployments.kept
     spec = JobSpec(repository="https://x/y", run=a_run())
     job = Job(id=new_id(), state=JobState.QUEUED, spec=spec, created_at=now(), queued_at=now())
-    async with kept.expecting(job):
+    async with kept.expectations.expecting(job):
         await until(house, lambda view: not view.deployment.happenings)
     assert await kept.record.all() == []
     await a_worker(house)
