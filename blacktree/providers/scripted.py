@@ -9,6 +9,7 @@ The script is the build argument `SCRIPT` of the job itself: a JSON list of acti
 - `exit`: not 0 fails the build with this exit code; `error`: `{"code", "message", "again", "engine"}` fails it
   otherwise (`engine` true: as if the engine were lost);
 - `push` true: this is done by the push of the image, not by its build;
+- `beside`: scripts that are followed beside each other, each with steps of its own; the step before has ended then;
 - `cancel_seconds`: from here on the end of a cancelled build takes this long to prove; `unproven`: it cannot be proven.
 
 No script: the build succeeds at once. Equal requests give equal image ids, and an image's digest is its id.
@@ -64,6 +65,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cancel_seconds: float | None = None
     unproven: bool | None = None
     push: bool = False
+    beside: list[list["Action"]] = []
 
 
 _decode = msgspec.json.Decoder(list[Action]).decode
@@ -193,6 +195,9 @@ class ScriptedProvider:
                     await _finish(sink, step, name, cached, began, ok=True)
                 step, name, began = action.step, action.name or action.step, trio.current_time()
                 await sink.step_started(step, name)
+            elif action.beside and step:
+                await _finish(sink, step, name, cached, began, ok=True)
+                step = ""
             cached = action.cached
             try:
                 await self._act(action, step or "build", running, sink)
@@ -210,6 +215,8 @@ class ScriptedProvider:
             running.unproven = action.unproven
         if action.seconds:
             await trio.sleep(action.seconds)
+        if action.beside:
+            await self._beside(action.beside, running, sink)
         for start in range(0, action.lines, CHUNK_LINES):
             numbers = range(start + 1, min(start + CHUNK_LINES, action.lines) + 1)
             text = "".join([action.line.replace("{n}", str(number)) + "\n" for number in numbers])
@@ -228,6 +235,23 @@ class ScriptedProvider:
             raise StepFailed(
                 f"the step exited with code {action.exit}", code="build_failed", step=step, exit_code=action.exit
             )
+
+    async def _beside(self, scripts: list[list[Action]], running: _Running, sink: Sink) -> None:
+        failed: list[StepFailed | EngineLost] = []
+        async with trio.open_nursery() as nursery:
+
+            async def follow(script: list[Action]) -> None:
+                try:
+                    await self._follow(script, running, sink)
+                except (StepFailed, EngineLost) as error:
+                    # Alone, not in a group: whoever called knows these.
+                    failed.append(error)
+                    nursery.cancel_scope.cancel()
+
+            for script in scripts:
+                nursery.start_soon(follow, script)
+        if failed:
+            raise failed[0]
 
     def _forget(self, job_id: str) -> None:
         left = self._left.get(job_id, 0) - 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = [
@@ -35,9 +35,16 @@ class Watched:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.complaints: list[str] = []
+        self.expected: list[str] = []
+        """`dialog`: the test answers dialogs itself."""
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._dialog)
         page.on("console", self._console)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        if "dialog" not in self.expected:
+            self.complaints.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
 
     def _console(self, message: object) -> None:
         text = str(getattr(message, "text", message))

@@ -88,8 +88,8 @@ def _open(browser: Browser, session: Any) -> Watched:
         viewport={"width": 1200, "height": 800},
         permissions=["clipboard-read", "clipboard-write"],
     )
-    context.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
+    context.set_default_timeout(40_000)
+    expect.set_options(timeout=40_000)
     return Watched(context.new_page())
 
 
@@ -100,7 +100,8 @@ def submit(farm: WholeFarm) -> Submit:
 
 def send(farm: WholeFarm, *actions: dict[str, Any], **spec: Any) -> str:
     """Submit a job whose build follows this script; answers its id."""
-    body = {"repository": "/nowhere/app", "build_args": {"SCRIPT": json.dumps(list(actions))}} | spec
+    arguments = {"SCRIPT": json.dumps(list(actions))} | spec.pop("build_args", {})
+    body = {"repository": "/nowhere/app", "build_args": arguments} | spec
     token = Path(farm.state, "token").read_text().strip()
     request = urllib.request.Request(
         f"{farm.url}/api/v1/jobs",

@@ -1,47 +1,128 @@
-// The jobs, newest first, as they change.
+// The jobs, newest first, as they change. What fits the filter is asked of the farm, not only of what is at hand.
 
-import { ENDED, ago, duration, element, fill, imageName, plain, repositoryName, seconds, state, tell } from "/viewer/format.js";
+import { ENDED, action, ago, element, fill, imageName, plain, repositoryName, since, span, state, table, tell } from "/viewer/format.js";
 
 const STATES = ["queued", "assigned", "running", "canceling", "succeeded", "failed", "canceled", "timed_out", "lost"];
+const ALIVE = STATES.slice(0, 4);
+const COLUMNS = ["State", "Repository", "Image", "Worker", "Waited", "Took", "Created", "~Actions"];
+const PAGE = 100;
+const MOST_ASKED = 20;
 
 export class JobsPage {
-  constructor(connection, main) {
+  #rows = new Map();
+  #turn = 0;
+
+  constructor(connection, main, query) {
     this.connection = connection;
     this.jobs = new Map();
+    this.fresh = new Set();
     this.cursor = null;
     document.title = "Jobs · Blacktree";
-    this.body = element("tbody");
+    const changed = () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.#filter(), 300);
+      this.#draw();
+    };
+    const text = (name, label, hint, list) => element("input", { type: "search", name, "aria-label": label, placeholder: hint, value: query.get(name) ?? "", oninput: changed, list, maxlength: "200" });
+    const choice = (name, label, options) => {
+      const made = element("select", { name, "aria-label": label, onchange: changed }, options.map(([value, said]) => element("option", { value }, said)));
+      if (query.get(name) && !options.some(([value]) => value === query.get(name))) made.append(element("option", { value: query.get(name) }, plain(query.get(name))));
+      made.value = query.get(name) ?? "";
+      return made;
+    };
+    this.state = choice("state", "State", [["", "All states"], ["alive", "Not ended"], ...STATES.map((name) => [name, name.replace("_", " ")])]);
+    this.pool = choice("pool", "Pool", [["", "All pools"]]);
+    this.known = element("datalist", { id: "repositories" });
+    this.repository = text("repository", "Repository", "Repository", "repositories");
+    this.text = text("text", "Text", "Ref, commit, image, worker, id");
+    this.clear = element("button", { type: "button", class: "plain", onclick: () => this.#clear() }, "Clear");
+    this.table = table(COLUMNS, [], { class: "list" });
+    this.body = this.table.tBodies[0];
     this.empty = element("p", { class: "empty", hidden: true });
-    this.wanted = element("select", { "aria-label": "State", onchange: () => this.#filter() },
-      element("option", { value: "" }, "all states"),
-      element("option", { value: "alive" }, "not ended"),
-      STATES.map((name) => element("option", { value: name }, name.replace("_", " "))));
-    this.text = element("input", { type: "search", placeholder: "Repository, ref, image, id", "aria-label": "Text", oninput: () => this.#draw() });
-    this.pool = element("select", { "aria-label": "Pool", onchange: () => this.#draw() }, element("option", { value: "" }, "all pools"));
-    this.more = element("button", { type: "button", hidden: true, onclick: () => this.#more() }, "Older jobs");
-    fill(main, 
-      element("h1", {}, "Jobs"),
-      element("div", { class: "bar", role: "search" }, this.wanted, this.pool, this.text, element("span", { class: "gap" }), element("a", { class: "button", href: "#/submit" }, "Build something")),
-      element("div", { class: "scroll" }, element("table", { class: "list" },
-        element("thead", {}, element("tr", {}, ["State", "Repository", "Commit", "Image", "Worker", "Waited", "Took", "Created"].map((name) => element("th", { scope: "col" }, name)))),
-        this.body)),
-      this.empty, this.more,
-    );
+    this.more = element("button", { type: "button", hidden: true, onclick: () => this.#more().catch(tell) }, "Older jobs");
+    this.said = element("span", { class: "aside", role: "status" });
+    fill(main, element("div", { class: "page" },
+      element("div", { class: "title" }, element("h1", {}, "Jobs"), this.said, element("span", { class: "gap" }), element("a", { class: "button main", href: "#/submit" }, "Build")),
+      element("form", { class: "bar filters", role: "search", "aria-label": "Jobs", onsubmit: (event) => event.preventDefault() }, this.state, this.repository, this.pool, this.text, this.clear, this.known),
+      element("div", { class: "scroll sheet-like" }, this.table), this.empty, element("p", { class: "foot" }, this.more)));
     this.watch = connection.watch("farm.watch", () => ({}), {
       begun: ({ jobs }) => {
-        if (!this.wanted.value || this.wanted.value === "alive") this.#take(jobs);
-        this.more.hidden = jobs.length < 100;
+        this.fresh = new Set(jobs.map((job) => job.id));
+        this.#take(jobs);
+        this.#filter();
       },
       "farm.changed": ({ jobs }) => jobs && this.#take(jobs),
-      refused: tell,
     });
-    this.ticking = setInterval(() => this.#draw(), 1000);
+    this.asking = setInterval(() => this.#ask(), 4000);
   }
 
   close() {
     this.watch.close();
-    clearInterval(this.ticking);
+    clearInterval(this.asking);
+    clearTimeout(this.typing);
     cancelAnimationFrame(this.drawn);
+    this.#turn += 1;
+  }
+
+  keys() {
+    const step = (by) => {
+      const links = [...this.body.querySelectorAll("a[data-job]")];
+      const at = links.indexOf(document.activeElement);
+      links[Math.max(0, Math.min(links.length - 1, at + by))]?.focus();
+    };
+    return { "/": () => this.text.focus(), j: () => step(1), k: () => step(-1) };
+  }
+
+  #asked() {
+    const asked = { repository: this.repository.value.trim(), text: this.text.value.trim(), pool: this.pool.value };
+    const state = this.state.value === "alive" ? ALIVE : this.state.value || null;
+    return { ...asked, ...(state ? { state } : {}) };
+  }
+
+  #clear() {
+    for (const each of [this.state, this.repository, this.pool, this.text]) each.value = "";
+    this.#filter();
+    this.text.focus();
+  }
+
+  // The address holds the filter, so that it can be kept and sent.
+  #filter() {
+    const query = new URLSearchParams();
+    for (const each of [this.state, this.repository, this.pool, this.text]) if (each.value.trim()) query.set(each.name, each.value.trim());
+    history.replaceState(null, "", query.size ? `#/jobs?${query}` : "#/jobs");
+    this.clear.hidden = !query.size;
+    this.cursor = null;
+    this.#more().catch(tell);
+    this.#draw();
+  }
+
+  async #more() {
+    this.#turn += 1;
+    const turn = this.#turn;
+    let found = 0;
+    this.more.hidden = true;
+    do {
+      const page = await this.connection.call("job.list", { ...this.#asked(), limit: PAGE, cursor: this.cursor });
+      if (turn !== this.#turn) return;
+      this.cursor = page.cursor;
+      found += page.jobs.length;
+      this.#take(page.jobs);
+      this.searching = Boolean(page.cursor) && found < PAGE / 4;
+      this.#draw();
+    } while (this.searching);
+    this.more.hidden = !this.cursor;
+  }
+
+  // What is shown, has not ended, and is too old to be told by itself.
+  async #ask() {
+    const old = [...this.jobs.values()].filter((job) => !ENDED.has(job.state) && !this.fresh.has(job.id) && this.#fits(job));
+    for (const { id } of old.slice(0, MOST_ASKED)) {
+      try {
+        this.#take([await this.connection.call("job.get", { id })]);
+      } catch {
+        // Asked again in a moment.
+      }
+    }
   }
 
   #take(jobs) {
@@ -52,62 +133,66 @@ export class JobsPage {
     });
   }
 
-  async #filter() {
-    this.cursor = null;
-    if (STATES.includes(this.wanted.value)) await this.#more();
-    this.#draw();
-  }
-
-  async #more() {
-    try {
-      const asked = STATES.includes(this.wanted.value) ? { state: this.wanted.value } : {};
-      const found = await this.connection.call("job.list", { ...asked, limit: 100, cursor: this.cursor });
-      this.cursor = found.cursor;
-      this.more.hidden = !found.cursor;
-      this.#take(found.jobs);
-    } catch (error) {
-      tell(error);
-    }
-  }
-
   #fits(job) {
-    const wanted = this.wanted.value;
+    const wanted = this.state.value;
     if (wanted === "alive" ? ENDED.has(job.state) : wanted && job.state !== wanted) return false;
     if (this.pool.value && job.spec.pool !== this.pool.value) return false;
+    const has = (part, ...texts) => texts.some((each) => each?.toLowerCase().includes(part));
+    const repository = this.repository.value.trim().toLowerCase();
+    if (repository && !has(repository, job.spec.repository)) return false;
     const text = this.text.value.trim().toLowerCase();
-    if (!text) return true;
-    return [job.id, job.spec.repository, job.spec.ref, job.commit, job.spec.image, job.image?.reference, job.worker_id]
-      .some((each) => each?.toLowerCase().includes(text));
+    const { origin, image } = job;
+    return !text || has(text, job.id, job.spec.repository, job.spec.ref, job.commit, job.spec.image, image?.reference, image?.digest, job.worker_id, origin?.source, origin?.branch, origin?.tag);
   }
 
   #draw() {
-    const pools = [...new Set([...this.jobs.values()].map((job) => job.spec.pool))].sort();
-    for (const pool of pools) {
-      if (![...this.pool.options].some((option) => option.value === pool)) this.pool.append(element("option", { value: pool }, pool));
+    const all = [...this.jobs.values()];
+    for (const pool of new Set(all.map((job) => job.spec.pool))) {
+      if (![...this.pool.options].some((option) => option.value === pool)) this.pool.append(element("option", { value: pool }, plain(pool)));
     }
-    const shown = [...this.jobs.values()].filter((job) => this.#fits(job))
-      .sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
-    const focused = document.activeElement?.dataset?.job;
-    fill(this.body, ...shown.map((job) => row(job)));
-    if (focused) this.body.querySelector(`a[data-job="${CSS.escape(focused)}"]`)?.focus();
+    const names = [...new Set(all.map((job) => plain(repositoryName(job.spec.repository))))].sort().slice(0, 100);
+    if (names.join("\n") !== this.names) fill(this.known, names.map((name) => element("option", { value: name })));
+    this.names = names.join("\n");
+    const shown = all.filter((job) => this.#fits(job)).sort((one, other) => (one.created_at < other.created_at ? 1 : one.created_at > other.created_at ? -1 : one.id < other.id ? 1 : -1));
+    const focused = this.body.contains(document.activeElement) ? document.activeElement.dataset.job : "";
+    fill(this.body, shown.map((job) => this.#row(job)));
+    if (focused && document.activeElement?.dataset.job !== focused) this.body.querySelector(`a[data-job="${CSS.escape(focused)}"]`)?.focus();
+    const running = shown.filter((job) => !ENDED.has(job.state)).length;
+    this.said.textContent = shown.length ? `${shown.length}${this.cursor ? "+" : ""} shown, ${running} not ended` : "";
     this.empty.hidden = shown.length > 0;
-    this.empty.textContent = this.jobs.size ? "No job fits this filter." : "No jobs yet: build something, here or with `blacktree build REPOSITORY`.";
+    this.empty.textContent = this.searching ? "Looking through older jobs…" : all.length ? "No job fits this filter." : "No jobs yet: build something, here or with `blacktree build REPOSITORY`.";
   }
-}
 
-function row(job) {
-  const now = new Date().toISOString();
-  const waited = seconds(job.created_at, job.started_at ?? job.finished_at ?? now);
-  const took = job.started_at ? duration(seconds(job.started_at, job.finished_at ?? now)) : "";
-  return element("tr", {},
-    element("td", {}, state(job.state)),
-    element("td", {}, element("a", { href: `#/job/${job.id}`, dataset: { job: job.id }, title: plain(job.spec.repository) }, plain(repositoryName(job.spec.repository))),
-      job.waiting ? element("div", { class: "waiting" }, plain(job.waiting)) : null,
-      job.error && job.state !== "succeeded" ? element("div", { class: "aside bad" }, plain(job.error.message).slice(0, 160)) : null),
-    element("td", {}, job.commit ? element("code", { title: job.commit }, job.commit.slice(0, 10)) : "", " ", plain(job.spec.ref ?? "")),
-    element("td", {}, plain(imageName(job.image?.reference ?? job.spec.image))),
-    element("td", {}, plain(job.worker_id ?? "")),
-    element("td", { class: "figure" }, duration(waited)),
-    element("td", { class: "figure" }, took),
-    element("td", { class: "figure" }, element("time", { datetime: job.created_at, title: job.created_at }, ago(job.created_at))));
+  // A row is made anew only when its job has changed.
+  #row(job) {
+    const kept = this.#rows.get(job.id);
+    if (kept?.job === job) return kept.node;
+    const node = this.#made(job);
+    this.#rows.set(job.id, { job, node });
+    return node;
+  }
+
+  #made(job) {
+    const ended = ENDED.has(job.state);
+    const call = (name, method, label) => action(name, async () => {
+      const next = await this.connection.call(method, { id: job.id });
+      if (method === "job.retry") location.hash = `#/job/${next.id}`;
+      else this.#take([next]);
+    }, { class: "small", "aria-label": `${label} ${plain(repositoryName(job.spec.repository))}` });
+    const note = job.waiting ? element("div", { class: "waiting" }, plain(job.waiting))
+      : job.error ? element("div", { class: "note bad" }, plain(job.error.message).slice(0, 200)) : null;
+    return element("tr", {},
+      element("td", {}, state(job.state)),
+      element("td", { class: "wide" },
+        element("a", { href: `#/job/${job.id}`, class: "name", dataset: { job: job.id }, title: plain(job.spec.repository) }, plain(repositoryName(job.spec.repository))),
+        element("div", { class: "note" }, plain(job.spec.ref ?? "default branch"), job.commit ? [" · ", element("code", { title: plain(job.commit) }, plain(job.commit.slice(0, 10)))] : "",
+          element("span", { class: "narrow" }, ` · ${ago(job.created_at)}`)),
+        note),
+      element("td", { class: "second" }, plain(imageName(job.image?.reference ?? job.spec.image))),
+      element("td", { class: "second" }, plain(job.worker_id ?? "")),
+      element("td", { class: "figure second" }, span(job.created_at, job.started_at ?? job.finished_at)),
+      element("td", { class: "figure" }, job.started_at ? span(job.started_at, job.finished_at) : ""),
+      element("td", { class: "figure second" }, since(job.created_at)),
+      element("td", { class: "act" }, ended ? call("Again", "job.retry", "Build again") : job.state === "canceling" ? "" : call("Cancel", "job.cancel", "Cancel")));
+  }
 }

@@ -1,23 +1,32 @@
-// A job's events by number: pages fetched when they are looked at, the least lately seen let go. Memory is bounded.
+// A log's events by number: pages fetched when they are looked at, the least lately seen let go. Memory is bounded.
+
+import { read } from "/viewer/read.js";
 
 const PAGE = 400;
 const MOST_PAGES = 100;
+const MOST_CHARACTERS = 16_000_000;
 const MOST_FETCHES = 3;
 
 export class Pages extends EventTarget {
   #pages = new Map();
+  #sizes = new Map();
+  #size = 0;
   #wanted = new Map();
   #under = 0;
 
-  constructor(jobId) {
+  // `base`: the address of a job or a deployment.
+  constructor(base) {
     super();
-    this.jobId = jobId;
+    this.base = base;
+    this.first = 1; // the first number that is kept
     this.end = 0; // the number of the last event
+    this.heard = 0; // up to here events came by themselves, or were there when we began
     this.closed = false;
   }
 
   async open() {
     await this.#ask(Number.MAX_SAFE_INTEGER, 1);
+    this.heard = this.end;
   }
 
   get(seq) {
@@ -28,32 +37,25 @@ export class Pages extends EventTarget {
       this.#pages.delete(number);
       this.#pages.set(number, page);
     }
-    if (!found && seq >= 1 && seq <= this.end) this.#want(number);
+    if (!found && seq >= this.first && seq <= this.end) this.#want(number);
     return found;
   }
 
-  // Events that arrived live. Those of pages that nobody looks at are fetched when somebody does.
-  add(events) {
-    for (const event of events) {
-      const number = Math.floor((event.seq - 1) / PAGE);
-      let page = this.#pages.get(number);
-      if (!page) {
-        page = [];
-        this.#pages.set(number, page);
-        this.#trim();
-      }
-      page[(event.seq - 1) % PAGE] = event;
-    }
+  // Events that arrived live.
+  hear(events) {
     const last = events[events.length - 1];
-    if (last) this.end = Math.max(this.end, last.seq);
+    if (!last) return;
+    this.#keep(events);
+    this.heard = Math.max(this.heard, last.seq);
+    this.end = Math.max(this.end, last.seq);
   }
 
   async range(first, last) {
     const found = [];
-    for (let seq = first; seq <= last; ) {
+    for (let seq = first; seq <= last && !this.closed; ) {
       const answer = await this.#ask(seq, Math.min(5000, last - seq + 1));
       if (!answer.events.length) break;
-      found.push(...answer.events);
+      found.push(...answer.events.filter((event) => event.seq <= last));
       seq = answer.next_seq;
     }
     return found;
@@ -62,6 +64,31 @@ export class Pages extends EventTarget {
   close() {
     this.closed = true;
     this.#pages.clear();
+    this.#sizes.clear();
+  }
+
+  #keep(events) {
+    for (const event of events) {
+      const number = Math.floor((event.seq - 1) / PAGE);
+      let page = this.#pages.get(number);
+      if (!page) {
+        page = [];
+        this.#pages.set(number, page);
+        this.#sizes.set(number, 0);
+      }
+      if (!page[(event.seq - 1) % PAGE]) {
+        const size = 100 + (event.line?.length ?? 0);
+        this.#sizes.set(number, this.#sizes.get(number) + size);
+        this.#size += size;
+      }
+      page[(event.seq - 1) % PAGE] = event;
+    }
+    while (this.#pages.size > 3 && (this.#pages.size > MOST_PAGES || this.#size > MOST_CHARACTERS)) {
+      const oldest = this.#pages.keys().next().value;
+      this.#size -= this.#sizes.get(oldest);
+      this.#sizes.delete(oldest);
+      this.#pages.delete(oldest);
+    }
   }
 
   #want(number) {
@@ -84,16 +111,17 @@ export class Pages extends EventTarget {
     this.#wanted.set(number, true);
     this.#under += 1;
     try {
-      let seq = number * PAGE + 1;
-      const last = Math.min(this.end, seq + PAGE - 1);
+      let seq = Math.max(this.first, number * PAGE + 1);
+      const last = Math.min(this.end, number * PAGE + PAGE);
       while (seq <= last) {
         const answer = await this.#ask(seq, last - seq + 1);
         if (!answer.events.length || this.closed) break;
-        this.add(answer.events);
+        this.#keep(answer.events);
         seq = answer.next_seq;
       }
       this.dispatchEvent(new Event("arrived"));
     } catch {
+      // Asked again when it is looked at again: the page is drawn in a moment.
       setTimeout(() => this.dispatchEvent(new Event("arrived")), 1000);
     } finally {
       this.#wanted.delete(number);
@@ -103,13 +131,9 @@ export class Pages extends EventTarget {
   }
 
   async #ask(seq, limit) {
-    const answer = await fetch(`/api/v1/jobs/${encodeURIComponent(this.jobId)}/events?from_seq=${seq}&limit=${limit}`);
-    if (!answer.ok) throw new Error(`the events could not be read (${answer.status})`);
-    this.end = Math.max(this.end, Number(answer.headers.get("blacktree-end-seq")));
-    return answer.json();
-  }
-
-  #trim() {
-    while (this.#pages.size > MOST_PAGES) this.#pages.delete(this.#pages.keys().next().value);
+    const { value, headers } = await read(`${this.base}/events`, { from_seq: seq, limit });
+    this.end = Math.max(this.end, Number(headers.get("blacktree-end-seq")));
+    this.first = Math.max(this.first, value.first_seq ?? 1);
+    return value;
   }
 }

@@ -1,5 +1,7 @@
 // Search over the whole log, on the server, stretch by stretch; hits are numbers of events.
 
+import { read } from "/viewer/read.js";
+
 const MOST = 50_000;
 
 export class Search {
@@ -7,37 +9,32 @@ export class Search {
   done = true;
   #turn = 0;
 
-  constructor(jobId, onChange) {
-    this.jobId = jobId;
+  constructor(base, onChange) {
+    this.base = base;
     this.onChange = onChange;
   }
 
   stop() {
     this.#turn += 1;
     this.done = true;
+    this.hits = [];
   }
 
   async start(question) {
     this.stop();
     const turn = this.#turn;
-    this.hits = [];
     this.done = false;
     this.onChange();
     let seq = 1;
-    while (seq !== null && turn === this.#turn && this.hits.length < MOST) {
-      const query = new URLSearchParams({ ...question, from_seq: seq });
-      const answer = await fetch(`/api/v1/jobs/${encodeURIComponent(this.jobId)}/search?${query}`);
+    while (seq !== null && this.hits.length < MOST) {
+      const { value } = await read(`${this.base}/search`, { ...question, from_seq: seq });
       if (turn !== this.#turn) return;
-      if (!answer.ok) throw new Error(`the search failed (${answer.status})`);
-      const found = await answer.json();
-      this.hits.push(...found.hits);
-      seq = found.next_seq;
+      this.hits.push(...value.hits);
+      seq = value.next_seq;
       this.onChange();
     }
-    if (turn === this.#turn) {
-      this.done = true;
-      this.onChange();
-    }
+    this.done = true;
+    this.onChange();
   }
 
   // The hit after (or before) this event; wraps around.

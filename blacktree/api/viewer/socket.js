@@ -1,5 +1,8 @@
 // One websocket for the whole page: calls, watches that resume by themselves, and how the connection stands.
 
+import { tell } from "/viewer/format.js";
+import { session } from "/viewer/read.js";
+
 const FIRST_WAIT = 300;
 const LONGEST_WAIT = 15000;
 
@@ -25,6 +28,7 @@ export class Connection extends EventTarget {
     super();
     this.address = address;
     addEventListener("online", () => this.#again());
+    session.addEventListener("ended", () => this.#forgotten());
     this.#open();
   }
 
@@ -85,6 +89,18 @@ export class Connection extends EventTarget {
     if (this.state === "lost") this.#open();
   }
 
+  // Our session is no longer known: nothing is tried until somebody logs in.
+  #forgotten() {
+    if (this.state === "unknown") return;
+    clearTimeout(this.#timer);
+    this.#socket.onclose = null;
+    this.#socket.close();
+    for (const { fail } of this.#calls.values()) fail(new Error("the session has ended"));
+    this.#calls.clear();
+    this.#watches.clear();
+    this.#say("unknown");
+  }
+
   async #lost() {
     for (const { fail } of this.#calls.values()) fail(new Error("the connection was lost"));
     this.#calls.clear();
@@ -97,9 +113,9 @@ export class Connection extends EventTarget {
     this.#wait = Math.min(this.#wait * 1.7, LONGEST_WAIT);
     // Browsers do not tell why an upgrade failed: ask the plain way whether we are still known.
     try {
-      const answer = await fetch("/api/v1/workers", { headers: { accept: "application/json" } });
-      if (answer.status === 401 || answer.status === 403) {
-        this.#say("unknown");
+      const answer = await fetch("/api/v1/jobs?limit=1", { headers: { accept: "application/json" } });
+      if (answer.status === 401) {
+        this.#forgotten();
         return;
       }
     } catch {
@@ -128,7 +144,7 @@ export class Connection extends EventTarget {
       subscription.lost = false;
       subscription.on.begun?.(result, resumed);
     } catch (error) {
-      if (error instanceof Refused) subscription.on.refused?.(error);
+      if (error instanceof Refused && !subscription.closed) (subscription.on.refused ?? tell)(error);
     }
   }
 
@@ -151,6 +167,12 @@ export class Connection extends EventTarget {
     }
     const subscription = this.#watches.get(message.params?.watch);
     if (!subscription || subscription.closed) return;
+    if (message.method === "watch.failed") {
+      this.#watches.delete(message.params.watch);
+      subscription.number = null;
+      (subscription.on.refused ?? tell)(new Refused(message.params.error));
+      return;
+    }
     subscription.on[message.method]?.(message.params);
     if (message.method === "job.end") this.#watches.delete(message.params.watch);
   }

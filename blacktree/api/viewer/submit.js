@@ -11,59 +11,94 @@ const FIELDS = [
   ["dockerfile", "Dockerfile", "Dockerfile"],
   ["target", "Target", "the last stage"],
   ["pool", "Pool", "default"],
-  ["priority", "Priority", "5; 9 goes first"],
 ];
-const KINDS = { tags: (text) => text.split(",").map((each) => each.trim()).filter(Boolean), priority: Number };
+const MORE = [
+  ["platform", "Platform", "the worker's own"],
+  ["builder", "Builder", "auto, buildkit or classic"],
+  ["priority", "Priority", "5; 9 goes first"],
+  ["timeout_seconds", "Timeout, in seconds", "3600, each attempt"],
+  ["max_attempts", "Attempts", "3 at most"],
+  ["secrets", "Secrets", "names; several by commas"],
+];
+const list = (text) => text.split(",").map((each) => each.trim()).filter(Boolean);
+const number = (text) => (Number.isNaN(Number(text)) ? text : Number(text));
+const KINDS = { tags: list, secrets: list, priority: number, timeout_seconds: number, max_attempts: number };
 
 export class SubmitPage {
   constructor(connection, main) {
     document.title = "Build · Blacktree";
     this.inputs = new Map();
-    this.args = element("textarea", { id: "f-build_args", rows: "3", placeholder: "NAME=value, one a line" });
+    this.notes = new Map();
     const flags = ["no_cache", "pull", "push"].map((name) => {
       const box = element("input", { type: "checkbox", id: `f-${name}` });
       this.inputs.set(name, box);
       return element("label", { class: "flag", for: `f-${name}` }, box, name.replace("_", " "));
     });
+    const pairs = ["build_args", "labels"].map((name) => {
+      const input = element("textarea", { id: `f-${name}`, rows: "3", placeholder: "NAME=value, one a line", spellcheck: "false" });
+      return this.#field(name, name === "labels" ? "Labels" : "Build arguments", input);
+    });
     this.said = element("p", { class: "bad", role: "alert" });
-    fill(main, 
-      element("h1", {}, "Build an image"),
-      element("form", { class: "submit", novalidate: true, onsubmit: (event) => this.#send(event, connection) },
-        FIELDS.map(([name, label, hint, required]) => {
-          const input = element("input", { id: `f-${name}`, placeholder: hint, required, autocomplete: "off", spellcheck: "false" });
-          this.inputs.set(name, input);
-          return element("div", { class: "field" }, element("label", { for: `f-${name}` }, label), input, element("p", { class: "bad", dataset: { for: name } }));
-        }),
-        element("div", { class: "field" }, element("label", { for: "f-build_args" }, "Build arguments"), this.args, element("p", { class: "bad", dataset: { for: "build_args" } })),
-        element("div", { class: "flags" }, flags), this.said, element("button", { class: "main" }, "Build")),
-    );
-    this.form = main.querySelector("form");
+    this.more = element("details", {}, element("summary", {}, "More"), element("div", { class: "fields" }, this.#fields(MORE), pairs));
+    this.form = element("form", { class: "submit sheet-like", novalidate: true, onsubmit: (event) => this.#send(event, connection) },
+      element("div", { class: "fields" }, this.#fields(FIELDS)),
+      this.more,
+      element("fieldset", { class: "flags" }, element("legend", {}, "Options"), flags),
+      this.said, element("button", { class: "main" }, "Build"));
+    fill(main, element("div", { class: "page" }, element("div", { class: "title" }, element("h1", {}, "Build an image")), this.form));
     this.inputs.get("repository").focus();
   }
 
   close() {}
 
-  async #send(event, connection) {
-    event.preventDefault();
-    for (const note of this.form.querySelectorAll("[data-for]")) note.textContent = "";
-    this.said.textContent = "";
+  #fields(rows) {
+    return rows.map(([name, label, hint, required]) =>
+      this.#field(name, label, element("input", { id: `f-${name}`, placeholder: hint, required, autocomplete: "off", spellcheck: "false" }), required));
+  }
+
+  #field(name, label, input, required = false) {
+    const note = element("p", { class: "bad", id: `n-${name}`, dataset: { for: name }, role: "alert" });
+    input.setAttribute("aria-describedby", note.id);
+    this.inputs.set(name, input);
+    this.notes.set(name, note);
+    return element("div", { class: `field ${name}` }, element("label", { for: `f-${name}` }, label, required ? element("span", { class: "aside" }, " (required)") : null), input, note);
+  }
+
+  #spec() {
     const spec = {};
     for (const [name, input] of this.inputs) {
+      const text = input.value.trim();
       if (input.type === "checkbox") {
         if (input.checked) spec[name] = true;
-      } else if (input.value.trim()) spec[name] = (KINDS[name] ?? String)(input.value.trim());
+      } else if (input.tagName === "TEXTAREA") {
+        // A line without `=` is sent as it is: the server says what is wrong with it.
+        const rows = input.value.split("\n").filter((row) => row.trim());
+        if (rows.length) spec[name] = Object.fromEntries(rows.map((row) => (row.includes("=") ? [row.slice(0, row.indexOf("=")).trim(), row.slice(row.indexOf("=") + 1)] : [row.trim(), null])));
+      } else if (text) spec[name] = (KINDS[name] ?? String)(text);
     }
-    const pairs = this.args.value.split("\n").filter((line) => line.includes("="));
-    if (pairs.length) spec.build_args = Object.fromEntries(pairs.map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1)]));
+    return spec;
+  }
+
+  async #send(event, connection) {
+    event.preventDefault();
+    for (const [name, note] of this.notes) {
+      note.textContent = "";
+      this.inputs.get(name).removeAttribute("aria-invalid");
+    }
+    this.said.textContent = "";
     try {
-      const job = await connection.call("job.submit", spec);
+      const job = await connection.call("job.submit", this.#spec());
       location.hash = `#/job/${job.id}`;
     } catch (error) {
       const name = /^(?:spec|params)\.([a-z_]+)/.exec(error.data?.path ?? "")?.[1];
-      const note = name && this.form.querySelector(`[data-for="${name}"]`);
+      const note = this.notes.get(name);
       const text = plain(error.data?.advice ? `${error.message}: ${error.data.advice}` : error.message);
       (note ?? this.said).textContent = text;
-      if (note) this.inputs.get(name)?.focus();
+      if (note) {
+        if (this.more.contains(note)) this.more.open = true;
+        this.inputs.get(name).setAttribute("aria-invalid", "true");
+        this.inputs.get(name).focus();
+      }
       if (!error.data) tell(error);
     }
   }

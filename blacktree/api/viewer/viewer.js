@@ -1,65 +1,115 @@
 // The page: which part of it is shown, how the connection stands, light or dark.
 
+import { DeploymentPage } from "/viewer/deployment.js";
+import { DeploymentsPage } from "/viewer/deployments.js";
 import { FarmPage } from "/viewer/farm.js";
-import { element } from "/viewer/format.js";
+import { announce, element, fill, tick, toast } from "/viewer/format.js";
 import { JobPage } from "/viewer/job.js";
 import { JobsPage } from "/viewer/jobs.js";
+import { Keys } from "/viewer/keys.js";
 import { Connection } from "/viewer/socket.js";
 import { SubmitPage } from "/viewer/submit.js";
 
 const main = document.getElementById("main");
 const badge = document.getElementById("connection");
 const connection = new Connection(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+const PARENTS = { job: "jobs", deployment: "deployments" };
 let page = null;
 let shown = "";
 
+const open = {
+  jobs: (parts, query) => new JobsPage(connection, main, query),
+  farm: () => new FarmPage(connection, main),
+  submit: () => new SubmitPage(connection, main),
+  deployments: () => new DeploymentsPage(connection, main),
+  job: ([, id], query, place) => id && new JobPage(connection, main, id, place),
+  deployment: ([, name], query, place) => name && new DeploymentPage(connection, main, name, place),
+};
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function route() {
-  const parts = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const parts = path.split("/").map(decoded);
   const name = parts[0] || "jobs";
-  const key = name === "job" ? `job/${parts[1]}` : name;
-  const range = /^L(\d+)(?:-(\d+))?$/.exec(parts[2] ?? "");
-  if (key === shown && !range) return;
+  const key = name in PARENTS ? `${name}/${parts[1]}` : name;
+  const range = /^L(\d{1,15})(?:-(\d{1,15}))?$/.exec(parts[2] ?? "");
+  const place = range ? [Number(range[1]), Math.max(Number(range[1]), Number(range[2] ?? range[1]))] : null;
+  if (key === shown) {
+    if (place) page?.place?.(place);
+    return;
+  }
   page?.close();
   shown = key;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.dataset.page === name) link.setAttribute("aria-current", "page");
+    if (link.dataset.page === (PARENTS[name] ?? name)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (name === "job" && parts[1]) {
-    const place = range ? [Number(range[1]), Number(range[2] ?? range[1])] : null;
-    page = new JobPage(connection, main, parts[1], place);
-  } else if (name === "farm") page = new FarmPage(connection, main);
-  else if (name === "submit") page = new SubmitPage(connection, main);
-  else if (name === "jobs") page = new JobsPage(connection, main);
-  else {
-    page = null;
-    main.replaceChildren(element("p", { class: "empty" }, "There is no such page. ", element("a", { href: "#/jobs" }, "All jobs")));
+  main.dataset.page = name;
+  main.scrollTop = 0;
+  page = Object.hasOwn(open, name) ? open[name](parts, new URLSearchParams(query), place) : null;
+  if (!page) {
+    document.title = "Blacktree";
+    fill(main, element("div", { class: "empty" }, element("h1", {}, "There is no such page"), element("a", { href: "#/jobs" }, "All jobs")));
   }
-  if (name !== "job") main.focus({ preventScroll: true });
+  if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
 }
 
+const TEXTS = { connecting: "connecting", open: "live", lost: "connection lost, trying again", unknown: "logged out" };
+let lost = false;
+
 connection.addEventListener("state", () => {
-  const texts = { connecting: "connecting", open: "live", lost: "connection lost, trying again", unknown: "logged out" };
-  badge.textContent = texts[connection.state];
-  badge.className = `badge ${connection.state}`;
-  if (connection.state === "unknown") {
-    page?.close();
-    page = null;
-    shown = "";
-    main.replaceChildren(element("p", { class: "empty" }, "This session has ended. ", element("a", { href: "/login" }, "Log in again"), "; what you looked at is still there."));
-  }
+  const { state } = connection;
+  badge.textContent = TEXTS[state];
+  badge.className = `link ${state}`;
+  // Pages with a log say by themselves from where it goes on.
+  if (state === "open" && lost && !(main.dataset.page in PARENTS)) toast("Connected again; what is shown is up to date");
+  if (state === "open" && lost) announce("Connected again");
+  if (state === "lost") lost = true;
+  if (state === "open") lost = false;
+  if (state === "unknown") leave();
 });
+
+// The session has ended or was revoked. Whoever logs in again comes back to where they were.
+function leave() {
+  sessionStorage.setItem("back", location.hash);
+  page?.close();
+  page = null;
+  shown = "";
+  document.title = "Logged out · Blacktree";
+  fill(main, element("div", { class: "empty", role: "alert" }, element("h1", {}, "This session has ended"),
+    element("p", {}, "It is over, or its token was revoked. What was begun goes on without you."),
+    element("a", { href: "/login", class: "button main" }, "Log in again")));
+}
 
 const theme = document.getElementById("theme");
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const chosen = () => localStorage.getItem("theme") ?? (dark.matches ? "dark" : "light");
-const dress = () => document.documentElement.setAttribute("data-theme", chosen());
+const dress = () => {
+  const chosen = localStorage.getItem("theme");
+  if (chosen) document.documentElement.setAttribute("data-theme", chosen);
+};
 theme.addEventListener("click", () => {
-  localStorage.setItem("theme", chosen() === "dark" ? "light" : "dark");
+  const now = localStorage.getItem("theme") ?? (dark.matches ? "dark" : "light");
+  localStorage.setItem("theme", now === "dark" ? "light" : "dark");
   dress();
 });
-dark.addEventListener("change", dress);
 dress();
 
+const keys = new Keys(document.getElementById("keys"), () => page);
+document.getElementById("help").addEventListener("click", () => keys.help());
+setInterval(() => {
+  tick();
+  page?.tick?.();
+}, 1000);
+
+const back = sessionStorage.getItem("back");
+if (back && !location.hash) history.replaceState(null, "", back);
+sessionStorage.removeItem("back");
 addEventListener("hashchange", route);
 route();
