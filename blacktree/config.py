@@ -6,7 +6,7 @@ Units are in the names. Unknown keys are errors with the nearest known name.
 import os
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from blacktree.errors import BadRequest
+from blacktree.notification import Target, target_from
 from blacktree.source import Source, source_from
 from blacktree.spec import Platform, PoolName
 from blacktree.strict import convert, nearest
@@ -151,6 +152,13 @@ class WebhooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     maximum_remembered: Annotated[int, Meta(ge=100, le=1_000_000)] = 20_000
 
 
+class NotificationsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[notifications]`: outgoing webhooks, how long and how many are kept for a target that does not take them."""
+
+    patience_seconds: Annotated[float, Meta(ge=1, le=30 * 86400)] = 3 * 86400.0
+    maximum_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+
+
 class ScaledPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[scaling.pools.NAME]`: between how many workers this pool is kept, by whom, and how eagerly."""
 
@@ -190,13 +198,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     worker: WorkerConfig = WorkerConfig()
     queue: QueueConfig = QueueConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     scaling: ScalingConfig = ScalingConfig()
     log: LogConfig = LogConfig()
     sources: dict[str, Source] = {}
+    notify: dict[str, Target] = {}
 
 
-NAMED = ("sources",)
+NAMED = ("sources", "notify")
 """Sections of named tables, such as `[sources.app]`; from the file alone."""
+_READ: dict[str, Callable[[dict[str, Any], str], Source | Target]] = {"sources": source_from, "notify": target_from}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     field.name: field.type for field in msgspec.structs.fields(Config) if field.name not in NAMED
 }
@@ -224,7 +235,7 @@ def load(
     environ = os.environ if environ is None else environ
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     origins: Origins = {}
-    sources = _read_file(path, values, origins)
+    named = _read_file(path, values, origins)
     _read_original_variables(environ, values, origins)
     _read_environment(environ, values, origins)
     for (section, key), value in (flags or {}).items():
@@ -234,7 +245,7 @@ def load(
     if not values["worker"].get("id"):
         values["worker"]["id"] = _host_id()
     _check_pools(values["scaling"].get("pools"), origins)
-    config = msgspec.structs.replace(convert(values, Config, where="config", lenient=True), sources=sources)
+    config = msgspec.structs.replace(convert(values, Config, where="config", lenient=True), **named)
     for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
             origins.setdefault((section, field.name), "default")
@@ -246,11 +257,11 @@ def _host_id() -> str:
     return name[:64] if name and name[0].isalnum() else "worker"
 
 
-def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Origins) -> dict[str, Source]:
-    """Fills in the plain sections; answers the sources, which are tables by name."""
-    sources: dict[str, Source] = {}
+def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Origins) -> dict[str, dict[str, Any]]:
+    """Fills in the plain sections; answers those that are tables by name."""
+    named: dict[str, dict[str, Any]] = {section: {} for section in NAMED}
     if path is None:
-        return sources
+        return named
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -260,26 +271,26 @@ def _read_file(path: str | None, values: dict[str, dict[str, Any]], origins: Ori
     for section, keys in content.items():
         if section not in (*SECTIONS, *NAMED) or not isinstance(keys, dict):
             raise _unknown(f"section [{section}] in {path}", section, [*SECTIONS, *NAMED])
-        if section == "sources":
+        if section in NAMED:
             for name, table in keys.items():
-                sources[name] = _source(name, table, path)
+                named[section][name] = _named(section, name, table, path)
                 origins[section, name] = f"file {path}"
             continue
         for key, value in keys.items():
             _known(section, key, f"key `{key}` in section [{section}] of {path}")
             values[section][key] = value
             origins[section, key] = f"file {path}"
-    return sources
+    return named
 
 
-def _source(name: str, table: Any, path: str) -> Source:
-    where = f"sources.{name}"
+def _named(section: str, name: str, table: Any, path: str) -> Source | Target:
+    where = f"{section}.{name}"
     if not isinstance(table, dict):
         raise _invalid(f"{where} in {path} is no table; write it as [{where}]")
     if "name" in table:
         raise _unknown(f"key `name` in section [{where}] of {path}", "name", [])
     try:
-        return source_from({**table, "name": name}, where)
+        return _READ[section]({**table, "name": name}, where)
     except BadRequest as error:
         raise BadRequest(
             f"{path}: {error.message}", path=error.path, code="invalid_config", advice=error.advice

@@ -27,6 +27,7 @@ WORDS = {
     "histogram": 0,
     "token": 0,
     "audit": 0,
+    "notification": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

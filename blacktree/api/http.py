@@ -19,6 +19,7 @@ from blacktree.api.faults import unexpected
 from blacktree.api.handler import Handler
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
+from blacktree.api.notify import notify_handlers
 from blacktree.api.outline import AskOutline, outline
 from blacktree.api.query import asked, last_of, number, state_named
 from blacktree.api.reception import Reception
@@ -81,6 +82,7 @@ class _Routes:
             "worker.drain": self.drain,
             "farm.events": self.farm_events,
             **source_handlers(self._control, self._config),
+            **notify_handlers(self._control, self._config),
             **secret_handlers(self._control, self._config),
             **token_handlers(self._control, self._reception),
             **webhook_handlers(self._control, self._config),

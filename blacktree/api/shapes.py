@@ -9,8 +9,10 @@ from blacktree.audit import AuditEntry
 from blacktree.deployment import VersionState
 from blacktree.event import FarmEvent
 from blacktree.job import Failure, Image, JobState, Origin, StepRecord
+from blacktree.notification import Target as DeclaredTarget
 from blacktree.orchestrator.control import QueueView, WorkerView
 from blacktree.orchestrator.deploymentcontrol import ReplicaView
+from blacktree.orchestrator.notifycontrol import Tried
 from blacktree.orchestrator.secretcontrol import KeyView
 from blacktree.role import Role
 from blacktree.runspec import RunSpec
@@ -432,3 +434,23 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
 
     entries: list[AuditEntry]
     before: int | None
+
+
+class Target(DeclaredTarget, frozen=True, kw_only=True):
+    """A target of notifications. `waiting`: messages it has not taken; `failures`: in a row, until now."""
+
+    configured: bool
+    waiting: int
+    failures: int
+
+
+class Targets(msgspec.Struct, frozen=True, kw_only=True):
+    """Targets, by name."""
+
+    targets: list[Target]
+
+
+class DeliveryLog(msgspec.Struct, frozen=True, kw_only=True):
+    """The last tries to deliver to a target, newest first."""
+
+    deliveries: list[Tried]

@@ -18,6 +18,7 @@ from blacktree.api.history import AskHistory
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
+from blacktree.api.notify import notify_methods
 from blacktree.api.outline import AskOutline, outline
 from blacktree.api.reception import Reception
 from blacktree.api.search import Question, search
@@ -88,6 +89,7 @@ class Session:
             "worker.list": self._workers,
             "worker.drain": self._drain,
             **source_methods(control, actor.name),
+            **notify_methods(control, actor.name),
             **DeploymentMethods(control.deployments, actor).table(),
             **secret_methods(control, actor.name),
             **token_methods(control, reception, actor),

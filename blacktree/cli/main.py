@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workers": ("workers", "List the workers."),
     "drain": ("workers", "Let a worker finish what it has and take nothing more."),
     "source": ("sources", "Declare repositories whose webhooks are built."),
+    "notify": ("notify", "Tell addresses what becomes of jobs and deployments."),
     "secret": ("secret", "Keep secrets for builds, deployments and webhooks."),
     "token": ("token", "Say who may come in at the door, and for what."),
     "audit": ("token", "Show who did what at the door."),

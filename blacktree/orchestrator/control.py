@@ -12,6 +12,7 @@ from blacktree.job import Job, JobState
 from blacktree.orchestrator.auditcontrol import AuditControl
 from blacktree.orchestrator.deploymentcontrol import DeploymentControl
 from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
+from blacktree.orchestrator.notifycontrol import NotifyControl
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.tokencontrol import TokenControl
 from blacktree.spec import JobSpec
@@ -130,6 +131,11 @@ class Control(Protocol):
     @property
     def hooks(self) -> HookControl:
         """Webhooks."""
+        ...
+
+    @property
+    def notify(self) -> NotifyControl:
+        """Outgoing webhooks."""
         ...
 
     @property

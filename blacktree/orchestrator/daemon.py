@@ -146,6 +146,8 @@ class House(Parts):
         await self.access.load()
         await self.audit.load()
         await self.sources.load()
+        await self.targets.load()
+        await self.notifier.load()
         await self.groups.load(self.store)
         await self.deployments.start()
         await self.reconciler.start()
@@ -170,6 +172,7 @@ class House(Parts):
                 if held.unproven:
                     self.losses.unproven(held)
             await services.start(self.statuses.run)
+            await services.start(self.notifier.run)
             await services.start(self.hookwork.run)
             await services.start(self.retention.run)
             for door in doors(self.desk):

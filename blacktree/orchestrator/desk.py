@@ -23,6 +23,7 @@ from blacktree.orchestrator.deploymentdesk import DeploymentDesk
 from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.journal import Journal, Reader, stored
+from blacktree.orchestrator.notifycontrol import NotifyControl
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.ticket import Submission
 from blacktree.orchestrator.tokencontrol import TokenControl
@@ -57,6 +58,7 @@ class Desk:
         audit: AuditControl,
         sources: SourceControl,
         hooks: HookControl,
+        notify: NotifyControl,
         deployments: DeploymentDesk,
         hope: Callable[[str], str] = lambda pool: "",
     ) -> None:
@@ -76,6 +78,7 @@ class Desk:
         self.audit = audit
         self.sources = sources
         self.hooks = hooks
+        self.notify = notify
         self.deployments = deployments
         self._deployments = deployments.kept
         self._hope = hope

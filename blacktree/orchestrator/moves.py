@@ -5,7 +5,7 @@ stands here: a report is taken only for the attempt that is current, known by it
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -22,12 +22,15 @@ MAX_STEPS = 2000
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decisions depend on besides the job: back-off (seconds), and which messages are wanted."""
+    """What the decisions depend on besides the job: back-off (seconds), and which messages are wanted.
+
+    `herald`: what outgoing webhooks are told of these changes."""
 
     retry_first_seconds: float = 2.0
     retry_limit_seconds: float = 300.0
     status: bool = False
     events: bool = False
+    herald: Callable[[Job, Sequence[Record]], list[Outgoing]] | None = None
 
 
 class Fenced(Conflict):
@@ -64,6 +67,8 @@ def announce(job: Job, records: Sequence[Record], rules: Rules, first_seq: int =
                     "reason": record.reason,
                 }
                 told.append(Outgoing(kind="event", job_id=job.id, body=msgspec.json.encode(body)))
+    if rules.herald is not None:
+        told += rules.herald(job, records)
     if rules.status and job.state in ENDED:
         told.append(Outgoing(kind="status", job_id=job.id))
     return told

@@ -17,6 +17,7 @@ from blacktree.orchestrator.desk import Desk
 from blacktree.orchestrator.enclosure import enclosed
 from blacktree.orchestrator.groups import Groups
 from blacktree.orchestrator.held import Book
+from blacktree.orchestrator.herald import Herald
 from blacktree.orchestrator.hooks import Hooks
 from blacktree.orchestrator.hookwork import HookWork
 from blacktree.orchestrator.intake import Intake
@@ -25,6 +26,8 @@ from blacktree.orchestrator.journal import Journal
 from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.losses import Losses
 from blacktree.orchestrator.measures import Measures
+from blacktree.orchestrator.notifier import Notifier
+from blacktree.orchestrator.notifydesk import NotifyDesk
 from blacktree.orchestrator.original import Translator
 from blacktree.orchestrator.parcel import Parcels
 from blacktree.orchestrator.parking import Parking
@@ -39,6 +42,7 @@ from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.scaler import Scaler
 from blacktree.orchestrator.sources import Sources, own_places
 from blacktree.orchestrator.statuses import Statuses
+from blacktree.orchestrator.targets import Targets
 from blacktree.orchestrator.tokens import Tokens
 from blacktree.orchestrator.vault import Vault
 from blacktree.orchestrator.workers import Workers
@@ -64,12 +68,15 @@ class Parts:
     ) -> None:
         settings = config.orchestrator
         rabbit = bool(settings.broker_url)
+        self.targets = Targets(store, config.notify)
+        herald = Herald(self.targets, config.door.public_url)
         rules = moves.Rules(
             retry_first_seconds=settings.retry_first_seconds,
             retry_limit_seconds=settings.retry_limit_seconds,
             # Without RabbitMQ nobody could read these queues.
             status=rabbit,
             events=rabbit and config.queue.events,
+            herald=herald.of_job,
         )
         self.config = config
         self.store = store
@@ -156,8 +163,21 @@ class Parts:
         )
         self.hooks = Hooks(self.sources, deliveries, self.vault, self.hookwork)
         run_secrets = RunSecrets(self.vault)
-        runtime_logs = RuntimeLogs(store, keep_bytes=settings.runtime_log_bytes, status=rabbit)
+        runtime_logs = RuntimeLogs(
+            store, keep_bytes=settings.runtime_log_bytes, status=rabbit, herald=herald.of_deployment
+        )
         self.deployments = Deployments(store, self.workers, self.chronicle, runtime_logs, run_secrets)
+        notifications = config.notifications
+        self.notifier = Notifier(
+            store,
+            self.targets,
+            self.vault,
+            self.chronicle,
+            first_seconds=settings.retry_first_seconds,
+            limit_seconds=settings.retry_limit_seconds,
+            patience_seconds=notifications.patience_seconds,
+            maximum_waiting=notifications.maximum_waiting,
+        )
         self.condition = Condition(store, self.broker, self.journal)
         self.scaler = Scaler(
             config,
@@ -187,6 +207,7 @@ class Parts:
             audit=self.audit,
             sources=self.sources,
             hooks=self.hooks,
+            notify=NotifyDesk(self.targets, self.notifier, self.chronicle),
             deployments=DeploymentDesk(
                 store,
                 self.deployments,
@@ -225,8 +246,10 @@ class Parts:
             self.statuses.on_commit,
             self.deployments.on_commit,
             self.scaler.on_commit,
+            self.notifier.rows.on_commit,
         ):
-            store.listen(listener, streams=listener in (self.relay.on_commit, self.journal.on_commit))
+            streams = (self.relay.on_commit, self.journal.on_commit, self.notifier.rows.on_commit)
+            store.listen(listener, streams=listener in streams)
 
     async def _forgotten(self) -> None:
         await self.publications.forget()
@@ -239,6 +262,7 @@ class Parts:
             | self.hooks.figures()
             | self.scaler.figures()
             | self.measures.figures()
+            | self.notifier.figures()
             | {"store_commit_seconds": self.store.commit_seconds}
             | figures(
                 book=self.book,

@@ -18,6 +18,8 @@ log = structlog.get_logger()
 MAX_IN_MEMORY = 10_000
 MAX_GROUP = 256
 TAIL_BYTES = 64 * 1024
+NOT_OURS = "notify"
+"""Rows of the notifier, which clears them itself: targets on the web do not wait for the broker."""
 
 
 class Relay:
@@ -49,14 +51,15 @@ class Relay:
             self._silent.add(job.id)
         elif job.id in self._silent and any(type(record) is Lines for record in commit.records):
             self._silent.discard(job.id)
-        if not commit.outgoing:
+        outgoing = [row for row in commit.outgoing if row.kind != NOT_OURS]
+        if not outgoing:
             if job.ended:
                 self._silent.discard(job.id)
             return
-        if self._overflow or len(self._pending) + len(commit.outgoing) > MAX_IN_MEMORY:
+        if self._overflow or len(self._pending) + len(outgoing) > MAX_IN_MEMORY:
             self._overflow = self._missed = True
         else:
-            self._pending.extend(commit.outgoing)
+            self._pending.extend(outgoing)
         self._arrived.set()
 
     def send(self, row: Outgoing) -> None:
@@ -94,6 +97,9 @@ class Relay:
 
     async def _publish(self, group: Sequence[Outgoing]) -> None:
         self._last_id = max([self._last_id, *(row.id for row in group)])
+        group = [row for row in group if row.kind != NOT_OURS]
+        if not group:
+            return
         messages = [message for row in group if (message := await self._message(row)) is not None]
         delay = 0.05
         while True:

@@ -22,12 +22,22 @@ _TOLD = frozenset({VersionState.RUNNING, VersionState.FAILED, VersionState.STOPP
 
 
 class RuntimeLogs:
-    """`keep_bytes`: so much of each stream is kept. `status`: whether ends of versions go to `status.queue`."""
+    """`keep_bytes`: so much of each stream is kept. `status`: whether ends of versions go to `status.queue`.
 
-    def __init__(self, store: Store, *, keep_bytes: int, status: bool) -> None:
+    `herald`: what outgoing webhooks are told of one change."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        keep_bytes: int,
+        status: bool,
+        herald: Callable[[Deployment, Record, str], list[Outgoing]] = lambda *_: [],
+    ) -> None:
         self._store = store
         self._keep_bytes = keep_bytes
         self._status = status
+        self._herald = herald
         self._grown: dict[str, int] = {}
         self.stored_lines = 0
         self.kept: Callable[[str], bool] = lambda name: True
@@ -66,9 +76,10 @@ class RuntimeLogs:
         fresh = [each for each in deployment.happenings if each.number >= expected]
         if not fresh:
             return None
-        outgoing = []
+        outgoing: list[Outgoing] = []
         for each in fresh:
             record = each.record
+            outgoing += self._herald(deployment, record, job.id)
             if self._status and type(record) is StateChanged and record.to in _TOLD:
                 body = status_body(deployment, record)
                 outgoing.append(Outgoing(kind="deployment", job_id=job.id, generation=each.number, body=body))

@@ -17,6 +17,7 @@ from blacktree.orchestrator.auditcontrol import AuditControl
 from blacktree.orchestrator.control import Control, Follow, Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.deploymentcontrol import DeploymentControl
 from blacktree.orchestrator.hookcontrol import HookControl, SourceControl
+from blacktree.orchestrator.notifycontrol import NotifyControl
 from blacktree.orchestrator.places import Closed, Places, farm_wide
 from blacktree.orchestrator.scopedparts import ScopedDeployments, ScopedSources
 from blacktree.orchestrator.secretcontrol import SecretControl
@@ -42,6 +43,11 @@ class Scoped:
     def secrets(self) -> SecretControl:
         """Of the farm as a whole: every call is refused."""
         return cast("SecretControl", Closed())
+
+    @property
+    def notify(self) -> NotifyControl:
+        """Of the farm as a whole: every call is refused."""
+        return cast("NotifyControl", Closed())
 
     @property
     def tokens(self) -> TokenControl:

@@ -1,22 +1,16 @@
 """`Teller`: one status of a job, made into its forge's request and sent."""
 
-import ssl
-from typing import TYPE_CHECKING
+import msgspec
 
-import trio
-
-from blacktree.concurrency.threads import in_thread
 from blacktree.errors import BlacktreeError
 from blacktree.job import Job, Origin
 from blacktree.orchestrator.forges import FORGES
 from blacktree.orchestrator.forges.base import Report, StatusCall
+from blacktree.orchestrator.poster import Poster
 from blacktree.orchestrator.sources import Sources
-from blacktree.orchestrator.statuswords import Later, Refused, context_of, describe
+from blacktree.orchestrator.statuswords import Later, Refused, context_of, describe, judge
 from blacktree.orchestrator.vaulted import Vaulted
 from blacktree.secret import SecretKind
-
-if TYPE_CHECKING:
-    from blacktree.orchestrator.forgeclient import ForgeClient
 
 
 class Teller:
@@ -26,26 +20,17 @@ class Teller:
         self._sources = sources
         self._vault = vault
         self._public_url = public_url.rstrip("/")
-        self._client: ForgeClient | None = None
-        self._opening = trio.Lock()
+        self._poster = Poster()
 
     async def post(self, call: StatusCall) -> None:
         """Returns once the forge has taken it. Raises `Later` or `Refused`."""
-        await (await self._opened()).post(call)
+        headers = {**call.headers, "content-type": "application/json"}
+        reply = await self._poster.post(call.url, headers, msgspec.json.encode(call.body))
+        judge(reply.status, reply.headers, reply.text)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-
-    async def _opened(self) -> "ForgeClient":
-        """The client, made when it is first needed: it takes a while, and many farms never need it."""
-        async with self._opening:
-            if self._client is None:
-                from blacktree.orchestrator.forgeclient import ForgeClient
-
-                self._client = ForgeClient(await in_thread(ssl.create_default_context))
-            return self._client
+        await self._poster.aclose()
 
     async def call(self, job: Job, origin: Origin, state: str) -> StatusCall:
         """The request that says so. Raises `Later` or `Refused`."""

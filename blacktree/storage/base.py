@@ -19,7 +19,8 @@ from blacktree.job import Job, JobState
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to be published after the commit it belongs to. `kind`: `ticket`, `status`, `event` or `deployment`.
+    """A message to be published after the commit it belongs to. `kind`: `ticket`, `status`, `event`,
+    `deployment` or `notify`.
 
     A ticket's body is `{"id", "generation"}`. A status row's body is empty: it is made from the stored job when
     it is sent.

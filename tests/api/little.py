@@ -21,7 +21,10 @@ from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import Follow, Found, JobView, QueueView, Readiness, Slice, WorkerView
 from blacktree.orchestrator.journal import Journal, stored
 from blacktree.orchestrator.keyring import Keyring
+from blacktree.orchestrator.notifier import Notifier
+from blacktree.orchestrator.notifydesk import NotifyDesk
 from blacktree.orchestrator.sources import Sources
+from blacktree.orchestrator.targets import Targets
 from blacktree.orchestrator.tokens import Tokens
 from blacktree.orchestrator.vault import Vault
 from blacktree.spec import JobSpec
@@ -45,6 +48,18 @@ class Little:
         self.tokens = Tokens(self.store)
         self.audit = Audit(self.store, days=30)
         self.sources = Sources(self.store, Chronicle(self.store), {}, set())
+        targets, chronicle = Targets(self.store, {}), Chronicle(self.store)
+        self.notifier = Notifier(
+            self.store,
+            targets,
+            self.secrets,
+            chronicle,
+            first_seconds=1.0,
+            limit_seconds=1.0,
+            patience_seconds=60.0,
+            maximum_waiting=10,
+        )
+        self.notify = NotifyDesk(targets, self.notifier, chronicle)
         self.deployments = NoDeployments()
         self.state = Readiness(state="ready", reasons=[])
         self.slow_cancel = False
@@ -233,6 +248,7 @@ async def _open(control: Little | None, listen: str, limits: dict[str, Any]) -> 
             await nursery.start(control.store.run)
             await control.secrets.load()
             await nursery.start(control.audit.run)
+            await nursery.start(control.notifier.run)
         door = Door(control, msgspec.structs.replace(DoorConfig(), **limits), listen=listen, token=TOKEN)
         house = House(control, door)
         await nursery.start(house.serve)

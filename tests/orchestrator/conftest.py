@@ -13,7 +13,15 @@ import trio
 
 from blacktree.cipher import Key
 from blacktree.concurrency.island import open_island
-from blacktree.config import Config, DoorConfig, OrchestratorConfig, QueueConfig, ScalingConfig, WebhooksConfig
+from blacktree.config import (
+    Config,
+    DoorConfig,
+    NotificationsConfig,
+    OrchestratorConfig,
+    QueueConfig,
+    ScalingConfig,
+    WebhooksConfig,
+)
 from blacktree.job import Job, JobState
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
@@ -86,6 +94,8 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
     queue = QueueConfig(**settings.pop("queue", {}))
     door = DoorConfig(**settings.pop("door", {}))
     webhooks = WebhooksConfig(**settings.pop("webhooks", {}))
+    notifications = NotificationsConfig(**settings.pop("notifications", {}))
+    notify = settings.pop("notify", {})
     sources = settings.pop("sources", {})
     scaling = settings.pop("scaling", ScalingConfig())
     return Config(
@@ -98,6 +108,8 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
         queue=queue,
         door=door,
         webhooks=webhooks,
+        notifications=notifications,
+        notify=notify,
         sources=sources,
         scaling=scaling,
     )

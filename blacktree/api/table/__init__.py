@@ -3,6 +3,7 @@
 from blacktree.api.table.deployments import DEPLOYMENTS
 from blacktree.api.table.farm import FARM
 from blacktree.api.table.jobs import JOBS
+from blacktree.api.table.notify import NOTIFY
 from blacktree.api.table.operation import Concerns, Http, Notification, Operation, Shape, Socket
 from blacktree.api.table.pages import PAGES
 from blacktree.api.table.secrets import SECRETS
@@ -24,7 +25,7 @@ __all__ = [
 
 # Routes are looked for in this order: what is asked most comes first.
 OPERATIONS: dict[str, Operation] = {
-    each.name: each for each in (*JOBS, *FARM, *DEPLOYMENTS, *SOURCES, *SECRETS, *TOKENS, *PAGES)
+    each.name: each for each in (*JOBS, *FARM, *DEPLOYMENTS, *SOURCES, *NOTIFY, *SECRETS, *TOKENS, *PAGES)
 }
 ROUTES: dict[str, Operation] = {name: each for name, each in OPERATIONS.items() if each.http is not None}
 METHODS: dict[str, Operation] = {name: each for name, each in OPERATIONS.items() if each.socket is not None}

@@ -1,30 +1,33 @@
-"""`ForgeClient`: one request to a forge's API, its answer bounded in time and size."""
+"""`HttpPost`: one request to somebody outside, its answer bounded in time and size."""
 
 import ssl
+from collections.abc import Mapping
 
 import httpx
 import trio
 
-from blacktree.orchestrator.forges.base import StatusCall
-from blacktree.orchestrator.statuswords import Later, Refused, judge
+from blacktree.orchestrator.poster import Reply
+from blacktree.orchestrator.statuswords import Later, Refused
 
 ANSWER_SECONDS = 15.0
 CLOSE_SECONDS = 1.0
 MOST_ANSWER_BYTES = 64 * 1024
 
 
-class ForgeClient:
-    """Keeps connections. A redirect is not followed: the token is for the host that was named."""
+class HttpPost:
+    """Keeps connections. A redirect is not followed: what is sent is for the address that was named, and no other."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self._http = httpx.AsyncClient(verify=context, timeout=ANSWER_SECONDS, follow_redirects=False)
+        # Each lane sends one at a time; a place in a pool must not be waited for behind somebody slow.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        self._http = httpx.AsyncClient(verify=context, timeout=ANSWER_SECONDS, follow_redirects=False, limits=limits)
 
-    async def post(self, call: StatusCall) -> None:
-        """Returns once the forge has taken it. Raises `Later` or `Refused`."""
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The answer, whatever it says. Raises `Later` (there was none) or `Refused` (that is no address)."""
         try:
             with trio.fail_after(2 * ANSWER_SECONDS):
-                request = self._http.build_request("POST", call.url, headers=call.headers, json=call.body)
-                request.stream = _Whole(request.content)
+                request = self._http.build_request("POST", url, headers=dict(headers), content=body)
+                request.stream = _Whole(body)
                 answer = await self._http.send(request, stream=True)
                 try:
                     text = await _beginning(answer)
@@ -32,12 +35,12 @@ class ForgeClient:
                     with trio.move_on_after(CLOSE_SECONDS, shield=True):
                         await answer.aclose()
         except trio.TooSlowError:
-            raise Later("the forge took too long to answer") from None
+            raise Later("took too long to answer") from None
         except httpx.InvalidURL as error:
-            raise Refused(f"{call.url} is no address: {error}") from None
+            raise Refused(f"{url} is no address: {error}") from None
         except httpx.HTTPError as error:
             raise Later(f"{type(error).__name__}: {error}") from None
-        judge(answer.status_code, answer.headers, text)
+        return Reply(status=answer.status_code, headers=dict(answer.headers), text=text)
 
     async def aclose(self) -> None:
         """Close the connections."""
