@@ -40,20 +40,33 @@ Example:
 @click.option("-t", "--tag", "tags", multiple=True, metavar="IMAGE[:TAG]", help="Name of the image; repeatable.")
 @click.option("--target", metavar="STAGE", help="Build this stage.")
 @click.option(
-    "--build-arg", "build_args", multiple=True, metavar="K=V", type=KeyValue(from_environment=True), help="Repeatable."
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="K=V",
+    type=KeyValue(from_environment=True),
+    help="A build argument; a bare K takes its value from the environment; repeatable.",
 )
-@click.option("--label", "labels", multiple=True, metavar="K=V", type=KeyValue(), help="Repeatable.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="K=V", type=KeyValue(), help="A label of the image; repeatable."
+)
 @click.option("--secret", "secrets", multiple=True, metavar="NAME", help="A secret the farm holds; repeatable.")
 @click.option("--platform", "platforms", multiple=True, metavar="P", help="E.g. linux/arm64; repeatable with --push.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--pull", is_flag=True, help="Ask the registry for newer base images.")
 @click.option("--cache-from", multiple=True, metavar="IMAGE", help="Take layers from this image; repeatable.")
-@click.option("--builder", type=click.Choice(["auto", "buildkit", "classic"]), help="The engine's builder.")
+@click.option(
+    "--builder",
+    type=click.Choice(["auto", "buildkit", "classic"]),
+    help="The engine's builder (default: auto, BuildKit where it has it).",
+)
 @click.option("--push", is_flag=True, help="Push the image to its registry.")
 @click.option("--pool", metavar="NAME", shell_complete=pool_name, help="The workers to choose from.")
-@click.option("--priority", type=click.IntRange(0, 9), help="9 goes first (default 5).")
+@click.option("--priority", type=click.IntRange(0, 9), metavar="0-9", help="9 goes first (default 5).")
 @click.option("--timeout", type=Duration(), metavar="DURATION", help="For each attempt: 90s, 15m, 2h (default 1h).")
-@click.option("--max-attempts", type=click.IntRange(1, 20), metavar="N", help="Default 3.")
+@click.option(
+    "--max-attempts", type=click.IntRange(1, 20), metavar="N", help="In all, when workers or networks fail (default 3)."
+)
 @click.option("--key", metavar="IDEMPOTENCY-KEY", help="The same key again answers with the first job.")
 @click.option("--detach", is_flag=True, help="Print the job's id and leave.")
 @json_option
@@ -89,6 +102,8 @@ def _looked_up(repository: str | None, ref: str | None) -> tuple[str, str | None
     from blacktree.cli.connection import say
     from blacktree.cli.worktree import here, uncommitted
 
+    if repository == "":
+        raise click.UsageError("REPOSITORY is empty: give an address or a path, or nothing for this directory's remote")
     if repository is None:
         found = here(ref=ref)
         for line in found.lines:

@@ -44,7 +44,12 @@ Examples:
 @click.option("-t", "--tag", "tags", multiple=True, metavar="IMAGE[:TAG]", help="Of a repository: the image's name.")
 @click.option("--target", metavar="STAGE", help="Of a repository: build this stage.")
 @click.option(
-    "--build-arg", "build_args", multiple=True, metavar="K=V", type=KeyValue(from_environment=True), help="Repeatable."
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="K=V",
+    type=KeyValue(from_environment=True),
+    help="A build argument; repeatable.",
 )
 @click.option("--build-secret", "secrets", multiple=True, metavar="NAME", help="A secret for the build; repeatable.")
 @click.option("--push", is_flag=True, help="Of a repository: push the image, so that any worker can run it.")

@@ -15,6 +15,11 @@ from blacktree.cli.server import Endpoint, endpoint
 from blacktree.client import Client
 from blacktree.errors import BlacktreeError
 
+WAITING_SECONDS = 3.0
+WAITING_PERIOD_SECONDS = 15.0
+# On its way: nothing that somebody should do anything about.
+_NO_NEWS = "about to be handed to a worker"
+
 Start = Callable[[Client], Awaitable[dict[str, Any]]]
 
 
@@ -43,6 +48,7 @@ async def follow(farm: Client, job_id: str, printer: Printer, *, from_seq: int =
     code = LEFT_RUNNING
     async with trio.open_nursery() as nursery:
         await nursery.start(_interrupts, farm, job_id, printer, cancels, nursery)
+        nursery.start_soon(_tell_why_it_waits, farm, job_id, printer)
         async with farm.watch(job_id, from_seq) as watch:
             async for batch in watch:
                 printer.events(batch)
@@ -50,6 +56,24 @@ async def follow(farm: Client, job_id: str, printer: Printer, *, from_seq: int =
             code = JOB_CODES.get(watch.job["state"], LEFT_RUNNING)
         nursery.cancel_scope.cancel()
     return code
+
+
+async def _tell_why_it_waits(farm: Client, job_id: str, printer: Printer) -> None:
+    """A job that stays queued says nothing by itself; once it runs, it does."""
+    said = ""
+    seconds = WAITING_SECONDS
+    while True:
+        await trio.sleep(seconds)
+        seconds = WAITING_PERIOD_SECONDS
+        try:
+            waiting = (await farm.job(job_id))["waiting"] or ""
+        except BlacktreeError:
+            return
+        if not waiting:
+            return
+        if waiting != said and _NO_NEWS not in waiting:
+            printer.note(f"the job waits: {waiting}")
+            said = waiting
 
 
 async def _interrupts(

@@ -116,11 +116,12 @@ def run_options(command: F) -> F:
             ),
             click.option(
                 "-e", "--env", "env", multiple=True, metavar="K=V", type=KeyValue(from_environment=True),
-                help="Repeatable. Not for what is secret.",
+                help="A variable, not for what is secret; repeatable.",
             ),
             click.option("--secret", "run_secrets", multiple=True, metavar="NAME", help="A run secret; repeatable."),
             click.option(
-                "-v", "--volume", "volumes", multiple=True, type=VolumePair(), metavar="SRC:DST[:ro]", help="Many."
+                "-v", "--volume", "volumes", multiple=True, type=VolumePair(), metavar="SRC:DST[:ro]",
+                help="A volume by name, or a path that the workers allow; repeatable.",
             ),
             click.option("--command", metavar="'CMD ARG'", help="Instead of the image's own."),
             click.option("--health-http", type=HttpPlace(), metavar="PORT/PATH", help="Healthy while this answers."),
@@ -129,21 +130,29 @@ def run_options(command: F) -> F:
             ),
             click.option("--health-command", metavar="'CMD ARG'", help="Healthy while this succeeds in the container."),
             click.option(
-                "--start", "start_seconds", type=Duration(), metavar="DURATION", help="To become healthy (default 60s)."
+                "--start", "start_seconds", type=Duration(), metavar="DURATION",
+                help="How long it may take to become healthy (default 60s).",
             ),
             click.option("--replicas", type=click.IntRange(1, 100), metavar="N", help="Containers (default 1)."),
-            click.option("--memory", type=Size(), metavar="SIZE", help="Of each, e.g. 256m (default 512m)."),
-            click.option("--cpus", type=float, metavar="N", help="Of each (default 1)."),
+            click.option(
+                "--memory", type=Size(), metavar="SIZE", help="Memory of each container, e.g. 256m (default 512m)."
+            ),
+            click.option("--cpus", type=float, metavar="N", help="Processors of each container (default 1)."),
             click.option("--pids", type=click.IntRange(1), metavar="N", help="Processes of each (default 512)."),
-            click.option("--restart", type=click.Choice(["always", "on-failure", "never"]), help="Default always."),
+            click.option(
+                "--restart", type=click.Choice(["always", "on-failure", "never"]),
+                help="When a container ends (default always).",
+            ),
             click.option(
                 "--strategy", type=click.Choice(["replace", "recreate"]), help="recreate: the old one stops first."
             ),
             click.option(
-                "--drain", "drain_seconds", type=Duration(), metavar="DURATION", help="The old one stands by (10s)."
+                "--drain", "drain_seconds", type=Duration(), metavar="DURATION",
+                help="How long the old version stands by (default 10s).",
             ),
             click.option(
-                "--settle", "settle_seconds", type=Duration(), metavar="DURATION", help="To stay healthy before (0s)."
+                "--settle", "settle_seconds", type=Duration(), metavar="DURATION",
+                help="How long it must stay healthy before it takes over (default 0s).",
             ),
             click.option(
                 "--failover", "failover_seconds", type=Duration(), metavar="DURATION",
