@@ -4,7 +4,6 @@ Cancelling the task (the worker ends) leaves the container as it is: the next pr
 """
 
 import random
-import secrets as tokens
 from collections.abc import Callable
 
 import msgspec
@@ -12,31 +11,24 @@ import structlog
 import trio
 
 from blacktree.clock import now
-from blacktree.concurrency.threads import in_thread
-from blacktree.errors import BlacktreeError, EngineLost, NotFound, StepFailed
-from blacktree.providers.base import Login
-from blacktree.providers.containers import Container, registry_host
+from blacktree.errors import BlacktreeError, EngineLost, StepFailed
+from blacktree.providers.containers import Container
 from blacktree.rpc.replica import Phase, ReplicaName, ReplicaOrder, ReplicaState
 from blacktree.worker import replica_machine as machine
 from blacktree.worker.clip import clip, clip_lines
-from blacktree.worker.replica_labels import RUN, number_of
 from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_machine import Ended, Progress
+from blacktree.worker.replica_maker import Maker
 from blacktree.worker.replica_output import Output
-from blacktree.worker.replica_request import request_of
 from blacktree.worker.replica_watch import Watch
 from blacktree.worker.surroundings import Surroundings
 
 log = structlog.get_logger()
 
 ENGINE_AGAIN_SECONDS = 0.5
-# A pull that takes longer than this is stuck.
-PULL_SECONDS = 1800.0
-REMOVE_SECONDS = 30.0
 # What a state may say, so that those of many replicas fit in one message.
 REASON_BYTES = 2000
 LAST_BYTES = 8192
-CREATE_SECONDS = 10.0
 
 
 class Replica:
@@ -66,18 +58,14 @@ class Replica:
         self._progress = Progress()
         self._since = now()
         self._container: Container | None = None
-        self._old: list[str] = []
-        self._runs: set[str] = set()
-        self._number = 0
         self._last: Ended | None = None
         self._life = trio.CancelScope()
         self._ending: tuple[str, str] | None = None
         self._output = Output(order.name, around.containers, book, self._ready, self._is_over, changed)
+        self._maker = Maker(around, lambda: self.order, self._known, adopted)
         self._hurry = False
         if adopted is not None:
-            self._number = number_of(adopted) or 1
-            self._runs.add(adopted.labels.get(RUN, ""))
-            self._progress = Progress(restarts=max(0, self._number - 1))
+            self._progress = Progress(restarts=max(0, self._maker.number - 1))
         if failed is not None:
             self._progress = Progress(phase="failed", restarts=failed.restarts, code=failed.code, reason=failed.reason)
             self._since = failed.since
@@ -102,7 +90,7 @@ class Replica:
     @property
     def runs(self) -> set[str]:
         """The marks of all containers that are, or may be about to be, this replica's."""
-        return self._runs
+        return self._maker.runs
 
     @property
     def phase(self) -> Phase:
@@ -206,7 +194,7 @@ class Replica:
                 container, self._adopted = self._adopted, None
             else:
                 self._move(machine.pulling(self._progress))
-                container = await self._make()
+                container = await self._maker.make()
         except EngineLost as error:
             return Ended(code="engine_lost", reason=str(error), free=True)
         except StepFailed as error:
@@ -215,7 +203,7 @@ class Replica:
             return Ended(code=getattr(error, "code", "") or "start_failed", reason=str(error))
         self._container = container
         self._move(machine.started(self._progress, trio.current_time()))
-        self._output.follow(followers, container.id, self._number)
+        self._output.follow(followers, container.id, self._maker.number)
         try:
             watch = Watch(self.name, self.order.run, self._containers, self._checked, self._was_healthy)
             end = await watch.run(container)
@@ -224,7 +212,7 @@ class Replica:
         finally:
             if self._ending is None:
                 self._container = None
-                self._old.append(container.id)
+                self._maker.ended(container.id)
 
     def _checked(self, ok: bool, why: str) -> Ended | None:
         """A check was made: see `replica_machine.checked`."""
@@ -243,69 +231,11 @@ class Replica:
     def _is_over(self, container: str) -> bool:
         return self._container is None or self._container.id != container or self._ending is not None
 
-    async def _make(self) -> Container:
-        """Everything up to a started container. What it replaces is removed once it is there."""
-        order, run = self.order, self.order.run
-        if order.pull and not await self._containers.has(order.image):
-            await self._known()
-            with trio.move_on_after(PULL_SECONDS) as pulling:
-                await self._pull(order)
-            if pulling.cancelled_caught:
-                raise StepFailed(
-                    f"pulling {order.image} took more than {PULL_SECONDS:g} s", code="pull_stuck", again=True
-                )
-        elif not await self._containers.has(order.image):
-            raise StepFailed(
-                f"image {order.image} is not on this worker's engine",
-                code="image_missing",
-                again=False,
-                advice="push the image, so that any worker can pull it",
-            )
-        mounts = await in_thread(lambda: [self._around.mount(volume) for volume in run.volumes])
-        mark = tokens.token_hex(8)
-        self._runs.add(mark)
-        if run.secrets:
-            await self._known()
-            if missing := sorted(set(run.secrets) - set(self.order.secrets)):
-                raise StepFailed(
-                    f"the deployment asks for secrets that did not come: {', '.join(missing)}",
-                    code="secret_missing",
-                    again=True,
-                    advice="add them to the secret store, then deploy again",
-                )
-            values = {name: self.order.secrets[name] for name in run.secrets}
-            mounts += await in_thread(lambda: self._around.secrets.write(mark, values))
-        self._number += 1
-        made = ""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CREATE_SECONDS):
-            # Not cut short: what was asked for is made, whether we wait for it or not, and must be removed.
-            request = request_of(self.order, mark, self._number, mounts, self._around.farm())
-            made = await self._containers.create(request)
-            self._old.append(made)
-        if self._old[-1:] != [made]:
-            raise EngineLost(f"the engine did not make a container in {CREATE_SECONDS:g} s")
-        for old in self._old[:-1]:
-            await self._remove(old)
-        self._old = [made]
-        # Whatever bears an older mark is nobody's by now; the sweep finds what an engine made unasked.
-        gone, self._runs = self._runs - {mark}, {mark}
-        await in_thread(lambda: self._remove_secrets(gone))
-        await self._containers.start(made)
-        container = await self._containers.inspect(made)
-        if container is None:
-            raise NotFound(f"container {made[:12]} vanished")
-        self._old = []
-        return container
-
     async def _known(self) -> None:
         """Logins and secrets are not kept on disk: after a restart of the worker they are waited for."""
         if not self._fresh.is_set():
             self._move(msgspec.structs.replace(self._progress, reason="waits for the orchestrator: it has the secrets"))
             await self._fresh.wait()
-
-    async def _pull(self, order: ReplicaOrder) -> None:
-        login = self.order.logins.get(registry_host(order.image))
-        await self._containers.pull(order.image, Login(login.username, login.password) if login else None)
 
     async def _end(self) -> None:
         """Out of the fronts, connections drained, container stopped, everything removed."""
@@ -313,7 +243,6 @@ class Replica:
         strategy = self.order.run.strategy
         self._move(msgspec.structs.replace(self._progress, phase="stopping", code=code, reason=reason))
         container = self._container or self._adopted
-        names = [*self._old, *([container.id] if container else [])]
         if container is not None and not self._hurry:
             with trio.move_on_after(strategy.drain_seconds):
                 await self._around.traffic.none(self.key)
@@ -327,27 +256,11 @@ class Replica:
                         )
                         self._last = end
                     await self._output.heard_out(container.id)
-                for name in names:
-                    await self._remove(name)
-                # What was being made when we were told may be there, too.
-                for each in await self._containers.listed():
-                    if each.labels.get(RUN) in self._runs:
-                        await self._remove(each.id)
+                await self._maker.clear(container.id if container is not None else "")
                 break
             except BlacktreeError as error:
                 log.warning("a replica cannot be stopped yet", name=repr(self.name), reason=str(error))
                 await trio.sleep(ENGINE_AGAIN_SECONDS)
-        await in_thread(lambda: self._remove_secrets(self._runs))
+        await self._maker.forget()
         self._container = None
         self._move(msgspec.structs.replace(self._progress, phase="stopped"))
-
-    async def _remove(self, container: str) -> None:
-        with trio.move_on_after(REMOVE_SECONDS) as scope:
-            await self._containers.remove(container)
-        if scope.cancelled_caught:
-            raise EngineLost(f"the engine did not remove container {container[:12]} in {REMOVE_SECONDS:g} s")
-
-    def _remove_secrets(self, runs: set[str]) -> None:
-        for run in runs:
-            if run:
-                self._around.secrets.remove(run)

@@ -4,14 +4,12 @@
 restarted, or killed, adopts them by their labels, and its fronts come back.
 """
 
-from functools import partial
-
 import structlog
 import trio
 
 from blacktree.concurrency.every import every
 from blacktree.concurrency.threads import in_thread
-from blacktree.errors import BlacktreeError, NotAllowed, StorageFailed
+from blacktree.errors import NotAllowed, StorageFailed
 from blacktree.providers.containers import Container, Containers
 from blacktree.rpc.replica import ReplicaAck, ReplicaName, ReplicaOrder, ReplicaOrders, ReplicaState
 from blacktree.worker.bell import Bell
@@ -19,7 +17,8 @@ from blacktree.worker.front import Traffic
 from blacktree.worker.fronts import Candidate, Fronts, Key
 from blacktree.worker.lease import boottime
 from blacktree.worker.replica import Replica
-from blacktree.worker.replica_labels import RUN, name_of, number_of
+from blacktree.worker.replica_labels import RUN
+from blacktree.worker.replica_left import ReplicaSweep, find_left
 from blacktree.worker.replica_logs import LogBook
 from blacktree.worker.replica_machine import cut_off_at
 from blacktree.worker.replica_store import ReplicaStore
@@ -27,11 +26,7 @@ from blacktree.worker.surroundings import Surroundings
 
 log = structlog.get_logger()
 
-SWEEP_SECONDS = 30.0
-ADOPT_AGAIN_SECONDS = 1.0
 LOOK_SECONDS = 0.25
-# For containers that nobody ordered: they are asked to end first, as all others.
-STRANGER_STOP_SECONDS = 10.0
 CUT_OFF = "cut_off"
 
 
@@ -148,30 +143,12 @@ class Replicas:
             task_status.started()
             await self._adopt()
             nursery.start_soon(self._watch_contact, name="failover")
-            nursery.start_soon(self._sweep, name="replica sweep")
+            sweep = ReplicaSweep(self._containers, self._around.secrets, self._marks)
+            nursery.start_soon(sweep.run, name="replica sweep")
 
     async def _adopt(self) -> None:
-        """What a predecessor left: by their labels they are found again. An engine that is away is waited for."""
-        while True:
-            try:
-                found = await self._containers.listed()
-                break
-            except BlacktreeError as error:
-                log.warning("replicas cannot be looked for", reason=str(error))
-                await trio.sleep(ADOPT_AGAIN_SECONDS)
-        # Of two of one replica the one that runs counts; `_sweep` removes the other.
-        for container in sorted(found, key=lambda each: each.state == "running"):
-            named = name_of(container)
-            if named is not None and number_of(container) is None:
-                # Ours never look so: the sweep removes it.
-                log.warning("replica not adopted: its label is damaged", container=container.id[:12])
-            elif named is not None and container.state != "created":
-                try:
-                    whole = await self._containers.inspect(container.id)
-                except BlacktreeError:
-                    whole = None
-                if whole is not None:
-                    self._adoptable[named] = whole
+        """Take over what a predecessor left, but for what was to be cut off meanwhile."""
+        found, self._adoptable = await find_left(self._containers)
         await self._find_books()
         now = boottime()
         for order in self._wanted.values():
@@ -269,6 +246,10 @@ class Replicas:
             self._mark()
             self._bell.ring_urgently()
 
+    def _marks(self) -> set[str] | None:
+        """Of all containers that are somebody's; without any orders there is nothing to judge by."""
+        return {mark for replica in self._held.values() for mark in replica.runs} if self.revision else None
+
     def _cut_off_at(self, order: ReplicaOrder) -> float:
         return cut_off_at(self.contact, order.run.failover_seconds or 0.0)
 
@@ -292,25 +273,3 @@ class Replicas:
                         )
                     except StorageFailed as error:
                         log.warning("failed replicas not kept", reason=str(error))
-
-    async def _sweep(self) -> None:
-        """Remove containers of ours that belong to nobody. Without any orders there is nothing to judge by."""
-        async for _ in every(SWEEP_SECONDS):
-            if not self.revision:
-                continue
-            try:
-                for container in await self._containers.listed():
-                    held = {mark for replica in self._held.values() for mark in replica.runs}
-                    if container.labels.get(RUN, "") in held:
-                        continue
-                    log.info("stray replica removed", container=container.id[:12], replica=name_of(container))
-                    if container.state == "running":
-                        await self._containers.stop(container.id, STRANGER_STOP_SECONDS)
-                    await self._containers.remove(container.id)
-                    await in_thread(partial(self._remove_secrets, container.labels.get(RUN, "")))
-            except BlacktreeError as error:
-                log.warning("stray replicas not removed", reason=str(error))
-
-    def _remove_secrets(self, mark: str) -> None:
-        if mark:
-            self._around.secrets.remove(mark)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from blacktree.providers.containers import ContainerRequest, LogEntry, LogPosition
 from blacktree.providers.scripted_containers import ScriptedContainers
-from blacktree.worker import replicas as module
+from blacktree.worker import replica_left as module
 from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
 from blacktree.worker.replica_labels import GENERATION, NUMBER, REPLICA, RUN
