@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Iterator
 
-from blacktree.errors import BlacktreeError, Broken, PeerLost, Unavailable
+from blacktree.errors import BadRequest, BlacktreeError, Broken, NotFound, PeerLost, Unavailable
 
 OK = 0
 FAILED = 1
@@ -18,6 +18,15 @@ BROKEN_PIPE = 141
 
 # Not "try again": somebody has to change something on this machine first.
 _OURS = ("address_in_use", "cannot_listen", "state_in_use")
+# A regular expression tells a person little.
+_MATCHING = "Expected `str` matching regex"
+_FORMS = {
+    "pool": "small letters, digits and `-`, at most 32",
+    "image": "a name such as registry.example/team/app, in small letters",
+    "tags": "letters, digits, `.`, `_` and `-`, at most 128, beginning with a letter, a digit or `_`",
+    "platform": "OS/ARCHITECTURE, such as linux/arm64",
+    "platforms": "OS/ARCHITECTURE, such as linux/arm64",
+}
 JOB_CODES = {"succeeded": OK, "failed": FAILED, "canceled": CANCELED, "timed_out": TIMED_OUT, "lost": LOST}
 
 
@@ -61,6 +70,10 @@ def line_for(error: BaseException) -> str:
             text = f"internal error: {error}; please report it, with the output of the same command and --debug"
         case Unavailable(code="server_unreachable"):
             text = f"{error.message}; {error.advice} Start one with `blacktree up`, or name another with --server"
+        case NotFound(advice="") if error.message.startswith("no job"):
+            text = f"{error.message}; `blacktree jobs` lists them"
+        case BadRequest() if _MATCHING in error.message:
+            text = f"{error.message.partition(_MATCHING)[0]}is not of the form that it needs{_form(error.path)}"
         case BlacktreeError():
             text = str(error)
         case OSError():
@@ -68,6 +81,11 @@ def line_for(error: BaseException) -> str:
         case _:
             text = f"internal error: {type(error).__name__}: {error}; run it again with --debug for the traceback"
     return " ".join(text.split())
+
+
+def _form(path: str) -> str:
+    name = path.removeprefix("spec.").partition("[")[0]
+    return f": {_FORMS[name]}" if name in _FORMS else ""
 
 
 def _system(error: OSError) -> str:

@@ -124,6 +124,24 @@ def test_an_error_of_many_lines_is_told_in_one() -> None:
     assert exits.line_for(BadRequest("a\nb", advice="c\n\td")) == "a b; c d"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (NotFound("no job 'x'"), "no job 'x'; `blacktree jobs` lists them"),
+        (
+            BadRequest("spec.pool: Expected `str` matching regex '^[a-z]'", path="spec.pool"),
+            "spec.pool: is not of the form that it needs: small letters, digits and `-`, at most 32",
+        ),
+        (
+            BadRequest("spec.x: Expected `str` matching regex '^[a-z]'", path="spec.x"),
+            "spec.x: is not of the form that it needs",
+        ),
+    ],
+)
+def test_what_says_little_by_itself_is_told_in_words(error: BaseException, line: str) -> None:
+    assert exits.line_for(error) == line
+
+
 def test_every_end_of_a_job_has_its_code() -> None:
     assert exits.JOB_CODES == {"succeeded": 0, "failed": 1, "canceled": 3, "timed_out": 4, "lost": 5}
 

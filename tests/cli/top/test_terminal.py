@@ -14,6 +14,8 @@ from tests.parts.between import Between
 from tests.parts.pseudo_terminal import SLOW, PseudoTerminal, open_terminal
 from tests.parts.whole_farm import COMMAND, WholeFarm, open_whole_farm, script
 
+pytestmark = pytest.mark.timeout(120)
+
 TOP = [*COMMAND, "top"]
 TALK = {"step": "1", "name": "talk", "lines": 400, "line": "word {n}"}
 LONG = script(TALK, {"seconds": 600})
