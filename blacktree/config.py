@@ -8,7 +8,7 @@ import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -159,6 +159,13 @@ class NotificationsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     maximum_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
 
 
+class TracesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[traces]`: whether spans go to an OpenTelemetry collector. The rest: standard `OTEL_` variables."""
+
+    export: Literal["auto", "on", "off"] = "auto"
+    endpoint: str = ""
+
+
 class ScaledPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[scaling.pools.NAME]`: between how many workers this pool is kept, by whom, and how eagerly."""
 
@@ -199,6 +206,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     queue: QueueConfig = QueueConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     notifications: NotificationsConfig = NotificationsConfig()
+    traces: TracesConfig = TracesConfig()
     scaling: ScalingConfig = ScalingConfig()
     log: LogConfig = LogConfig()
     sources: dict[str, Source] = {}

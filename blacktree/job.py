@@ -174,6 +174,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     stream: Stream | None = None
     part_of: str | None = None
     parts: list[Part] = []
+    trace: str | None = None
 
     @property
     def ended(self) -> bool:

@@ -10,6 +10,7 @@ from blacktree.address import parse_address
 from blacktree.errors import BadRequest
 from blacktree.runspec import RunSpec, check_run
 from blacktree.strict import convert, decode_json
+from blacktree.tracecontext import TraceParent
 
 MAX_SPEC_BYTES = 1 << 20
 
@@ -30,7 +31,7 @@ _IMAGE = re.compile(
 
 
 class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False, kw_only=True):
-    """A job as submitted. Equal specs compare equal; the idempotency key is not part of that comparison."""
+    """A job as submitted. Equal specs compare equal; neither the idempotency key nor the trace counts."""
 
     repository: Annotated[str, Meta(min_length=1, max_length=4096)]
     ref: Annotated[str, Meta(max_length=1024)] | None = None
@@ -54,12 +55,13 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     max_attempts: Annotated[int, Meta(ge=1, le=20)] = 3
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     pool: PoolName = DEFAULT_POOL
+    traceparent: TraceParent | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
     def same_as(self, other: "JobSpec") -> bool:
-        """Whether both ask for the same thing (the idempotency key aside)."""
-        return msgspec.structs.replace(self, idempotency_key=None) == msgspec.structs.replace(
-            other, idempotency_key=None
+        """Whether both ask for the same thing (the idempotency key and the trace aside)."""
+        return msgspec.structs.replace(self, idempotency_key=None, traceparent=None) == msgspec.structs.replace(
+            other, idempotency_key=None, traceparent=None
         )
 
 

@@ -28,6 +28,7 @@ WORDS = {
     "token": 0,
     "audit": 0,
     "notification": 0,
+    "tracecontext": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

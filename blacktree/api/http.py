@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import parse_qs
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,6 +36,7 @@ from blacktree.errors import BadRequest, BlacktreeError, NotFound
 from blacktree.orchestrator.control import Control
 from blacktree.spec import MAX_SPEC_BYTES, parse_spec
 from blacktree.strict import decode_json
+from blacktree.tracecontext import parse
 
 
 def make_app(control: Control, reception: Reception, config: DoorConfig, tally: Tally) -> Starlette:
@@ -140,6 +142,8 @@ class _Routes:
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= 256:
             raise BadRequest("the Idempotency-Key must have 1 to 256 characters", path="Idempotency-Key")
+        if spec.traceparent is None and (caller := parse(request.headers.get("traceparent"))) is not None:
+            spec = msgspec.structs.replace(spec, traceparent=caller.traceparent)
         view, new = await self._control.submit(spec, key=key, actor=_actor(request).name)
         return json_answer(messages.job_json(view), 201 if new else 200, {"location": f"/api/v1/jobs/{view.job.id}"})
 

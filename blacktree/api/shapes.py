@@ -54,6 +54,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[StepRecord]
     retry_of: str | None
     origin: Origin | None
+    trace: str | None = None
     cancel_reason: str | None = None
 
 

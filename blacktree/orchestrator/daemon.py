@@ -15,6 +15,7 @@ from blacktree.concurrency.island import open_island
 from blacktree.concurrency.loopdelay import sample_loop_delay
 from blacktree.concurrency.notify import notify, reloading
 from blacktree.concurrency.stopping import stopping
+from blacktree.concurrency.tracing import Tracer, open_tracer
 from blacktree.config import Config
 from blacktree.errors import BlacktreeError
 from blacktree.keyfile import KeyPlace
@@ -77,12 +78,13 @@ async def serve(
         if house is not None:
             house.reload()
 
-    async with open_island(), trio.open_nursery() as ground:
+    tracing = open_tracer(config.traces, "blacktree-orchestrator")
+    async with tracing as tracer, open_island(), trio.open_nursery() as ground:
         if signals:
             # Before all that may take long: to be told to end while starting is nothing to die of.
             await ground.start(stopping, stop.set, hurry.set, reload)
         await ground.start(store.run)
-        house = await _build(config, store, token, tls, key_place, open_worker_provider)
+        house = await _build(config, store, token, tls, key_place, open_worker_provider, tracer)
         await house.live(
             doors,
             token,
@@ -118,10 +120,11 @@ async def _build(
     tls: Tls | None,
     key_place: Callable[[str], KeyPlace],
     open_worker_provider: OpenWorkerProvider | None,
+    tracer: Tracer | None,
 ) -> "House":
     farm_id = await store.meta("farm_id", new_id())
     assert farm_id is not None
-    return House(config, store, farm_id, token, tls, key_place(farm_id), open_worker_provider)
+    return House(config, store, farm_id, token, tls, key_place(farm_id), open_worker_provider, tracer)
 
 
 class House(Parts):

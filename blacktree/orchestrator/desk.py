@@ -61,6 +61,7 @@ class Desk:
         notify: NotifyControl,
         deployments: DeploymentDesk,
         hope: Callable[[str], str] = lambda pool: "",
+        trace: Callable[[JobSpec], str | None] = lambda spec: spec.traceparent,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -82,6 +83,7 @@ class Desk:
         self.deployments = deployments
         self._deployments = deployments.kept
         self._hope = hope
+        self._trace = trace
 
     # Submitting
 
@@ -124,7 +126,7 @@ class Desk:
             raise Conflict(
                 f"job {job_id} is {old.state}", code="not_ended", advice="wait for its end, or cancel it first"
             )
-        spec = msgspec.structs.replace(old.spec, idempotency_key=None)
+        spec = msgspec.structs.replace(old.spec, idempotency_key=None, traceparent=None)
         job, _ = await self._create(spec, id=new_id(), commit=old.commit, retry_of=old.id, origin=old.origin)
         return await self._view(job)
 
@@ -161,6 +163,7 @@ class Desk:
             retry_of=retry_of,
             origin=origin,
             not_before=not_before,
+            trace=self._trace(spec),
         )
         records: list[Record] = [StateChanged(time, 0, "", JobState.QUEUED)]
         told = moves.announce(job, records, self._rules)

@@ -48,6 +48,7 @@ class Parcels:
             # What its source does not allow by name is not in the spec.
             trusted=job.origin is None or job.origin.may("push") or job.origin.may("cache"),
             cache_from=await self._cache_for(job),
+            traceparent=job.trace or "",
         )
         return enclosed.failure or unsendable(assignment) or assignment
 

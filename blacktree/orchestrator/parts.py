@@ -3,6 +3,7 @@
 from typing import Any
 
 from blacktree.broker import open_broker
+from blacktree.concurrency.tracing import Tracer
 from blacktree.config import Config
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator import moves
@@ -22,6 +23,7 @@ from blacktree.orchestrator.hooks import Hooks
 from blacktree.orchestrator.hookwork import HookWork
 from blacktree.orchestrator.intake import Intake
 from blacktree.orchestrator.jobs import Jobs
+from blacktree.orchestrator.jobtraces import JobTraces
 from blacktree.orchestrator.journal import Journal
 from blacktree.orchestrator.keyring import Keyring
 from blacktree.orchestrator.losses import Losses
@@ -65,6 +67,7 @@ class Parts:
         tls: Tls | None,
         key_place: KeyPlace,
         open_worker_provider: OpenWorkerProvider | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         settings = config.orchestrator
         rabbit = bool(settings.broker_url)
@@ -79,6 +82,8 @@ class Parts:
             herald=herald.of_job,
         )
         self.config = config
+        self._tracer = tracer
+        traces = JobTraces(tracer) if tracer is not None else None
         self.store = store
         self.broker = open_broker(config, store, farm_id)
         self.journal = Journal(store)
@@ -218,6 +223,7 @@ class Parts:
                 declared=self.sources.run_secrets,
             ),
             hope=self.scaler.waiting,
+            trace=traces.begin if traces is not None else lambda spec: spec.traceparent,
         )
         self.registration = RegistrationDesk(
             store,
@@ -250,6 +256,8 @@ class Parts:
         ):
             streams = (self.relay.on_commit, self.journal.on_commit, self.notifier.rows.on_commit)
             store.listen(listener, streams=listener in streams)
+        if traces is not None:
+            store.listen(traces.on_commit)
 
     async def _forgotten(self) -> None:
         await self.publications.forget()
@@ -263,6 +271,7 @@ class Parts:
             | self.scaler.figures()
             | self.measures.figures()
             | self.notifier.figures()
+            | ({"trace_spans_total": dict(self._tracer.results)} if self._tracer is not None else {})
             | {"store_commit_seconds": self.store.commit_seconds}
             | figures(
                 book=self.book,

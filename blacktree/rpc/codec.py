@@ -68,6 +68,7 @@ def assignment_to_wire(assignment: Assignment) -> worker_pb2.Assignment:
         untrusted=not assignment.trusted,
         cache_from=assignment.cache_from,
         logins=logins_to_wire(assignment.logins),
+        traceparent=assignment.traceparent,
     )
 
 
@@ -83,6 +84,7 @@ def assignment_from_wire(wire: worker_pb2.Assignment) -> Assignment:
         trusted=not wire.untrusted,
         cache_from=[text(each, "cache_from", MAX_NAME) for each in few(wire.cache_from, "cache_from", MAX_NAMES)],
         logins=logins_from_wire(wire.logins),
+        traceparent=text(wire.traceparent, "traceparent", 55),
     )
 
 

@@ -40,6 +40,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     `clone_token`: came with the job, for its own repository and no other. Never printed.
     `trusted` false: no push, no shared cache, none of the worker's own secrets and logins (see `job.Origin`).
     `cache_from`: what this image was last published as.
+    `traceparent`: the job's own span (W3C Trace Context), if it is traced.
     `logins` are the farm's, by registry host (Docker Hub is `docker.io`). They and `secrets` stay in memory.
     """
 
@@ -52,6 +53,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     trusted: bool = True
     cache_from: list[str] = []
     logins: dict[str, RegistryLogin] = {}
+    traceparent: str = ""
 
     def __repr__(self) -> str:
         return f"Assignment({self.name!r})"

@@ -16,6 +16,7 @@ from blacktree.concurrency.every import every
 from blacktree.concurrency.island import open_island
 from blacktree.concurrency.notify import notify, watchdog_seconds
 from blacktree.concurrency.stopping import stopping
+from blacktree.concurrency.tracing import Tracer, open_tracer
 from blacktree.config import Config, WorkerConfig, default_state_directory
 from blacktree.errors import BadRequest, BlacktreeError
 from blacktree.platforms import runs
@@ -80,8 +81,9 @@ async def serve(
             # A connection that ends is news: an orchestrator that was restarted must not wait for the next heartbeat.
             bell = Bell()
             connect = connect_orchestrator(worker.orchestrator, join_token=token, tls=tls, on_lost=bell.ring)
-            async with connect as side:
-                daemon = Daemon(worker, identity, provider, steps, side, bell)
+            tracing = open_tracer(config.traces, "blacktree-worker", identity.worker_id)
+            async with tracing as tracer, connect as side:
+                daemon = Daemon(worker, identity, provider, steps, side, bell, tracer)
                 await daemon.run(token, tls, signals=signals, guarded=guarded, stop=stop, task_status=task_status)
 
 
@@ -108,6 +110,7 @@ class Daemon:
         steps: list[tuple[str, MakeStep]],
         side: OrchestratorSide,
         bell: Bell,
+        tracer: Tracer | None = None,
     ) -> None:
         self._config = config
         self._identity = identity
@@ -120,7 +123,7 @@ class Daemon:
         self.roster = Roster()
         self.standing = Standing(config, identity.state, self.roster, self.lease)
         self.guard = Guard(self._guard_changed)
-        self.pipeline = Pipeline(config, provider, steps, identity, self.roster, self.standing)
+        self.pipeline = Pipeline(config, provider, steps, identity, self.roster, self.standing, tracer)
         self.link = Link(
             side, identity, self.roster, self.standing, self.lease, self.bell, self.guard, self._registration
         )

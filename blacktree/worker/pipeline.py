@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from blacktree.concurrency.threads import in_thread
+from blacktree.concurrency.tracing import Tracer
 from blacktree.config import WorkerConfig
 from blacktree.errors import BlacktreeError, EngineLost
 from blacktree.job import Failure, Image, Outcome
@@ -22,6 +23,7 @@ from blacktree.services.core.masking import Masker
 from blacktree.services.core.workspace import open_workspace
 from blacktree.worker import logins
 from blacktree.worker.attempt import Attempt
+from blacktree.worker.attempttrace import trace_of
 from blacktree.worker.identity import Identity
 from blacktree.worker.report import AttemptSink
 from blacktree.worker.roster import Roster
@@ -47,6 +49,7 @@ class Pipeline:
         identity: Identity,
         roster: Roster,
         standing: Standing,
+        tracer: Tracer | None = None,
     ) -> None:
         self._config = config
         self._provider = provider
@@ -54,13 +57,15 @@ class Pipeline:
         self._identity = identity
         self._roster = roster
         self._standing = standing
+        self._tracer = tracer
         self._ecr = Ecr(settings_of(config))
         self._login = logins.with_ecr(self._ecr, reader(os.environ))
 
     async def run(self, attempt: Attempt) -> None:
         """Build it and leave the outcome in its outbox. Raises nothing: this is the edge of one job."""
         structlog.contextvars.bind_contextvars(job=attempt.name.job_id, attempt=attempt.name.attempt)
-        sink = AttemptSink(attempt.outbox, attempt.name.attempt)
+        trace = trace_of(self._tracer, attempt.assignment, self._identity.worker_id)
+        sink = AttemptSink(attempt.outbox, attempt.name.attempt, trace)
         attempt.outbox.begin()
         log.debug("build began")
         began = trio.current_time()
@@ -68,6 +73,8 @@ class Pipeline:
             outcome = await self._build(attempt, sink)
             sink.flush()
             attempt.outbox.finish(outcome)
+            if trace is not None:
+                trace.finished(outcome)
         finally:
             attempt.building = False
             self._standing.built = True

@@ -8,6 +8,7 @@ from blacktree.clock import now
 from blacktree.event import Lines, Notice, Progress, StepFinished, StepStarted
 from blacktree.services.core.lines import LineSplitter
 from blacktree.services.core.masking import Masker
+from blacktree.worker.attempttrace import AttemptTrace
 from blacktree.worker.outbox import Outbox
 
 PIECE_BYTES = 64 * 1024
@@ -57,7 +58,8 @@ class _Stream:
 class AttemptSink:
     """`Sink` for one attempt. Waits when the outbox has no room: then the build's output is read no further."""
 
-    def __init__(self, outbox: Outbox, attempt: int) -> None:
+    def __init__(self, outbox: Outbox, attempt: int, trace: AttemptTrace | None = None) -> None:
+        self._trace = trace
         self._outbox = outbox
         self._attempt = attempt
         self._masker = Masker(())
@@ -75,6 +77,8 @@ class AttemptSink:
     async def step_started(self, step: str, name: str) -> None:
         await self._room()
         name = self.masked(name)[:NAME_CHARACTERS]
+        if self._trace is not None:
+            self._trace.step_started(step[:STEP_CHARACTERS], name)
         self._outbox.add(StepStarted(time=now(), attempt=self._attempt, step=step[:STEP_CHARACTERS], name=name))
 
     async def step_finished(self, step: str, name: str, *, cached: bool, seconds: float, ok: bool) -> None:
@@ -82,6 +86,8 @@ class AttemptSink:
         step = step[:STEP_CHARACTERS]
         self._flush(step)
         self._progressed.pop(step, None)
+        if self._trace is not None:
+            self._trace.step_finished(step, self.masked(name)[:NAME_CHARACTERS], cached=cached, ok=ok)
         self._outbox.add(
             StepFinished(
                 time=now(),

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Assignment(_message.Message):
-    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "logins", "clone_token", "untrusted", "cache_from")
+    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "logins", "clone_token", "untrusted", "cache_from", "traceparent")
     class SecretsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Assignment(_message.Message):
     CLONE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     UNTRUSTED_FIELD_NUMBER: _ClassVar[int]
     CACHE_FROM_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     name: _job_pb2.AttemptName
     spec_json: bytes
     commit: str
@@ -42,7 +43,8 @@ class Assignment(_message.Message):
     clone_token: str
     untrusted: bool
     cache_from: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., logins: _Optional[_Mapping[str, _replica_pb2.RegistryLogin]] = ..., clone_token: _Optional[str] = ..., untrusted: _Optional[bool] = ..., cache_from: _Optional[_Iterable[str]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., logins: _Optional[_Mapping[str, _replica_pb2.RegistryLogin]] = ..., clone_token: _Optional[str] = ..., untrusted: _Optional[bool] = ..., cache_from: _Optional[_Iterable[str]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class RunJobRequest(_message.Message):
     __slots__ = ("assignments",)
