@@ -9,6 +9,10 @@ import msgspec
 
 from blacktree.errors import BadRequest
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes that are damaged, or of another shape, raises."""
+
+
 T = TypeVar("T")
 
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")

@@ -13,6 +13,7 @@ from blacktree.clock import now
 from blacktree.errors import StorageFailed
 from blacktree.storage.base import DocumentTable
 from blacktree.storage.cursor import micros
+from blacktree.strict import UNREADABLE
 
 KIND = "audit"
 PAGE_ENTRIES = 200
@@ -129,6 +130,6 @@ def _name(seq: int) -> str:
 def _read(body: bytes) -> list[AuditEntry]:
     try:
         return _decode(body)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         log.error("a page of the record of acts cannot be read")
         return []

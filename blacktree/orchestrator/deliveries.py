@@ -12,6 +12,7 @@ from blacktree.clock import new_id, now
 from blacktree.errors import StorageFailed
 from blacktree.orchestrator.forges.base import Event
 from blacktree.storage.base import DocumentTable
+from blacktree.strict import UNREADABLE
 
 KIND = "delivery"
 _GROUP = 64
@@ -58,7 +59,7 @@ class Deliveries:
             for name, body in page:
                 try:
                     self._remember(msgspec.json.decode(body, type=Entry))
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     log.error("a delivery's record is damaged", name=name, reason=str(error))
             after = page[-1][0]
         return [entry for entry in self._kept.values() if entry.outcome is None]

@@ -11,6 +11,7 @@ from blacktree.deployment import KIND, Deployment, Version, check_size, decode_d
 from blacktree.errors import NotFound, StorageFailed
 from blacktree.orchestrator import releases
 from blacktree.storage.base import Store
+from blacktree.strict import UNREADABLE
 
 DELETE_SECONDS = 10.0
 _GENERATION = "replica_first_generation"
@@ -167,7 +168,7 @@ def _unknown(name: str) -> NotFound:
 def _decoded(name: str, body: bytes) -> Deployment:
     try:
         return decode_deployment(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         # To go on without it would stop its containers.
         raise StorageFailed(
             f"deployment {name} on record cannot be read: {error}",

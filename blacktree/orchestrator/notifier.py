@@ -25,6 +25,7 @@ from blacktree.orchestrator.statuswords import Later, Refused, backoff_seconds
 from blacktree.orchestrator.targets import Targets
 from blacktree.orchestrator.vaulted import Vaulted
 from blacktree.storage.base import Store
+from blacktree.strict import UNREADABLE
 
 KIND = "notification"
 LOG_KIND = "notify-log"
@@ -86,13 +87,13 @@ class Notifier:
                 await self._find(name, body)
         for name, body in await self._store.documents(LOG_KIND):
             if name in self.lanes:
-                with suppress(msgspec.DecodeError):
+                with suppress(*UNREADABLE):
                     self.lanes[name].tried.extend(msgspec.json.decode(body, type=list[Tried]))
 
     async def _find(self, name: str, body: bytes) -> None:
         try:
             kept = msgspec.json.decode(body, type=Kept)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.error("a notification's record is damaged", name=name, reason=str(error))
             return
         if (lane := self.lanes.get(kept.target)) is None:

@@ -18,6 +18,7 @@ from blacktree.errors import NotFound, StorageFailed
 from blacktree.job import Job
 from blacktree.orchestrator.held import Book, Held
 from blacktree.storage.base import DocumentTable, JobTable
+from blacktree.strict import UNREADABLE
 
 log = structlog.get_logger()
 
@@ -136,7 +137,7 @@ class Publications:
         try:
             body = await self._store.document(IMAGES, job.spec.image)
             last = _image(body) if body is not None else None
-        except (StorageFailed, msgspec.DecodeError) as error:
+        except (StorageFailed, *UNREADABLE) as error:
             log.error("last publication cannot be read", job=job.id, reason=str(error))
             return []
         return [last.reference] if last is not None and last.repository == job.spec.repository else []
@@ -172,6 +173,6 @@ def _unless_changed(seen: bytes, found: bytes | None) -> bytes | None:
 def _read(body: bytes | None) -> Publication | None:
     try:
         return _publication(body) if body is not None else None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         log.error("publication cannot be read", reason=str(error))
         return None

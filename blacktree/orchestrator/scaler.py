@@ -15,6 +15,7 @@ from blacktree.orchestrator.waits import Waits
 from blacktree.orchestrator.workers import Workers
 from blacktree.scaling import OpenWorkerProvider, WorkerProviderSettings
 from blacktree.storage.base import Commit, Store
+from blacktree.strict import UNREADABLE
 
 log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ class Scaler:
             if name not in self._keepers:
                 try:
                     left = msgspec.json.decode(stored, type=_Left)
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     log.error("a pool's record cannot be read", name=name, reason=str(error))
                     continue
                 rules = msgspec.structs.replace(left.rules, minimum=0, maximum=0)

@@ -12,7 +12,7 @@ from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.hookcontrol import SourceView
 from blacktree.source import Source, checked, source_from
 from blacktree.storage.base import DocumentTable
-from blacktree.strict import nearest
+from blacktree.strict import UNREADABLE, nearest
 
 KIND = "source"
 MAXIMUM_SOURCES = 10_000
@@ -198,7 +198,7 @@ def _read(body: bytes) -> Source | None:
     """None: it is damaged."""
     try:
         return msgspec.json.decode(body, type=Source)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

@@ -19,6 +19,7 @@ from blacktree.orchestrator.statuswords import (
 from blacktree.orchestrator.teller import Teller
 from blacktree.orchestrator.vaulted import Vaulted
 from blacktree.storage.base import Commit, Store
+from blacktree.strict import UNREADABLE
 
 KIND = "commit-status"
 PATIENCE_SECONDS = 3 * 86400.0
@@ -237,7 +238,7 @@ def _kept(job_id: str, body: bytes | None) -> Kept:
     """What was told already; of a damaged record that it may have been anything, so that it is told again."""
     try:
         return msgspec.json.decode(body or b"", type=Kept)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Kept(job_id=job_id, begun=True)
 
 

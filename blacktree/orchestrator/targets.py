@@ -9,7 +9,7 @@ import structlog
 from blacktree.errors import BadRequest, Conflict, NotFound
 from blacktree.notification import MAXIMUM_TARGETS, Target, checked, target_from
 from blacktree.storage.base import DocumentTable
-from blacktree.strict import nearest
+from blacktree.strict import UNREADABLE, nearest
 
 KIND = "notify"
 
@@ -31,7 +31,7 @@ class Targets:
         for name, body in await self._documents.documents(KIND):
             try:
                 self._stored[name] = msgspec.json.decode(body, type=Target)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 # One target less, and the farm starts; it can be removed or declared anew.
                 log.error("a target's record is damaged", target=name, reason=str(error))
         self._changed()

@@ -9,7 +9,7 @@ import trio
 from blacktree.clock import now
 from blacktree.errors import Conflict, NotFound
 from blacktree.storage.base import DocumentTable
-from blacktree.strict import nearest
+from blacktree.strict import UNREADABLE, nearest
 from blacktree.token import FARM, NewToken, Token, id_in, make_token
 
 KIND = "token"
@@ -39,7 +39,7 @@ class Tokens:
             for name, body in page:
                 try:
                     self._known[name] = _decode(body)
-                except msgspec.MsgspecError:
+                except UNREADABLE:
                     log.error("a token cannot be read; it is good for nothing", token=name)
 
     async def create(self, wanted: NewToken, *, actor: str = "") -> tuple[Token, str]:

@@ -16,6 +16,7 @@ from blacktree.orchestrator.sealed import Sealed, about, path_of
 from blacktree.orchestrator.secretcontrol import KeyView, Rotated
 from blacktree.secret import SecretKind, SecretView, checked_name, checked_scope, checked_value
 from blacktree.storage.base import Store
+from blacktree.strict import UNREADABLE
 
 log = structlog.get_logger()
 
@@ -55,7 +56,7 @@ class Vault:
             for path, body in page:
                 try:
                     self._hold(path, _read(path, body))
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     # `secret set` of the same name mends it; the others do not suffer for it.
                     self._damaged.add(path)
                     log.error("a secret's record is damaged", secret=path, reason=str(error))

@@ -7,6 +7,7 @@ import msgspec
 from blacktree.errors import StorageFailed
 from blacktree.job import Job
 from blacktree.storage.directory import Directory
+from blacktree.strict import UNREADABLE
 
 encode_job = msgspec.msgpack.Encoder().encode
 _decode_job = msgspec.msgpack.Decoder(Job).decode
@@ -16,7 +17,7 @@ def decode_job(body: bytes) -> Job:
     """The job of a row. Raises `StorageFailed` (code `state_damaged`) for a row that is not what was written."""
     try:
         return _decode_job(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StorageFailed(
             f"a job on record cannot be read: {error}",
             code="state_damaged",

@@ -47,6 +47,10 @@ class Lookups(ABC):
     def _damage(self, job_id: str, text: str, type: str = "log_damaged") -> None:
         """Told of what cannot be read any more: of a job's log, or its whole row (`job_damaged`)."""
 
+    @abstractmethod
+    async def _put_aside(self, ids: list[int]) -> None:
+        """Take messages that cannot be read out of their queues."""
+
     async def _ask_of_jobs(self, function: Callable[[sqlite3.Connection, tables.Damaged], T]) -> T:
         damaged: tables.Damaged = []
         found = await self._ask(lambda connection: function(connection, damaged))
@@ -123,11 +127,21 @@ class Lookups(ABC):
 
     async def outgoing(self, *, after: int = 0, limit: int = 1000) -> list[Outgoing]:
         """As `Outbox.outgoing`."""
-        return await self._ask(lambda connection: tables.outgoing(connection, after, limit))
+        damaged: tables.Damaged = []
+        found = await self._ask(lambda connection: tables.outgoing(connection, after, limit, damaged))
+        for job_id, why in damaged:
+            # It stays where it is: what it said may be found out from there.
+            self._damage(job_id, f"passed over: {why}", "outbox_damaged")
+        return found
 
     async def queue_take(self, queue: str, limit: int, held: Collection[int]) -> list[QueueItem]:
         """As `QueueTable.queue_take`."""
-        return await self._ask(lambda connection: queues.take(connection, queue, limit, held))
+        taken = await self._ask(lambda connection: queues.take(connection, queue, limit, held))
+        if taken.damaged:
+            for id, why in taken.damaged.items():
+                self._damage(f"{queue}/{id}", f"put aside: {why}", "message_damaged")
+            await self._put_aside(list(taken.damaged))
+        return taken.items
 
     async def queue_depth(self, queue: str) -> int:
         """As `QueueTable.queue_depth`."""

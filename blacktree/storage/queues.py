@@ -3,10 +3,14 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from blacktree.storage.base import QueueItem
+from blacktree.strict import UNREADABLE
+
+ASIDE = ".damaged"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(QueueItem).decode
@@ -57,6 +61,15 @@ class Queues:
         self._depths[row[0]] -= 1
         self._depths[to] += 1
 
+    def put_aside(self, ids: Sequence[int]) -> None:
+        """These cannot be read: they are kept under a name that nobody consumes."""
+        for id in ids:
+            row = self._connection.execute("SELECT name FROM queue WHERE id = ?", (id,)).fetchone()
+            if row is not None and not row[0].endswith(ASIDE):
+                self._connection.execute("UPDATE queue SET name = ? WHERE id = ?", (row[0] + ASIDE, id))
+                self._depths[row[0]] -= 1
+                self._depths[row[0] + ASIDE] += 1
+
     def purge(self, queue: str) -> int:
         """As `QueueTable.queue_purge`."""
         count = self._connection.execute("DELETE FROM queue WHERE name = ?", (queue,)).rowcount
@@ -64,19 +77,34 @@ class Queues:
         return count
 
 
-def take(connection: sqlite3.Connection, queue: str, limit: int, held: Collection[int]) -> list[QueueItem]:
+class Taken(NamedTuple):
+    """What was found; `damaged`: ids of rows that cannot be read, and why."""
+
+    items: list[QueueItem]
+    damaged: dict[int, str]
+
+
+def take(connection: sqlite3.Connection, queue: str, limit: int, held: Collection[int]) -> Taken:
     """As `QueueTable.queue_take`."""
-    rows = connection.execute(
-        "SELECT id, deliveries, body FROM queue WHERE name = ? ORDER BY priority DESC, id LIMIT ?",
-        (queue, max(0, limit) + len(held)),
-    )
-    items: list[QueueItem] = []
-    for id, deliveries, body in rows:
-        if len(items) >= limit:
-            break
-        if id not in held:
-            items.append(msgspec.structs.replace(_decode(body), id=id, deliveries=deliveries))
-    return items
+    taken = Taken([], {})
+    while True:
+        asked = max(0, limit) + len(held) + len(taken.damaged)
+        rows = connection.execute(
+            "SELECT id, deliveries, body FROM queue WHERE name = ? ORDER BY priority DESC, id LIMIT ?", (queue, asked)
+        ).fetchall()
+        taken.items.clear()
+        before = len(taken.damaged)
+        for id, deliveries, body in rows:
+            if len(taken.items) >= limit:
+                break
+            if id in held or id in taken.damaged:
+                continue
+            try:
+                taken.items.append(msgspec.structs.replace(_decode(body), id=id, deliveries=deliveries))
+            except UNREADABLE as error:
+                taken.damaged[id] = str(error)
+        if len(taken.items) >= limit or len(rows) < asked or len(taken.damaged) == before:
+            return taken
 
 
 def depth(connection: sqlite3.Connection, queue: str) -> int:

@@ -299,6 +299,9 @@ class SqliteStore(Lookups):
             with suppress(trio.WouldBlock):
                 self._news.send_nowait((type, job_id, text))
 
+    async def _put_aside(self, ids: list[int]) -> None:
+        await self._group(Call(lambda writer: writer.queues.put_aside(ids)))
+
     async def _tell_damage(self) -> None:
         while True:
             type, job_id, text = await self._heard.receive()

@@ -3,7 +3,7 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -13,7 +13,9 @@ from blacktree.job import ACTIVE, ENDED, Job, JobState
 from blacktree.storage import cursor as cursors
 from blacktree.storage.base import Outgoing, Page
 from blacktree.storage.database import decode_job
+from blacktree.strict import UNREADABLE
 
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 decode_outgoing = msgspec.msgpack.Decoder(Outgoing).decode
 encode_event = msgspec.msgpack.Encoder().encode
 decode_event = msgspec.msgpack.Decoder(FarmEvent).decode
@@ -118,18 +120,38 @@ def ahead(connection: sqlite3.Connection, job: Job) -> int:
     return count
 
 
-def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Outgoing]:
+def outgoing(connection: sqlite3.Connection, after: int, limit: int, damaged: Damaged) -> list[Outgoing]:
     """As `Outbox.outgoing`."""
-    rows = connection.execute("SELECT body FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after, max(1, limit)))
-    return [decode_outgoing(body) for (body,) in rows]
+    while True:
+        rows = connection.execute(
+            "SELECT id, job_id, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after, max(1, limit))
+        ).fetchall()
+        found = []
+        for id, job_id, body in rows:
+            try:
+                found.append(decode_outgoing(body))
+            except UNREADABLE as error:
+                damaged.append((job_id, f"message {id}: {error}"))
+        # An empty page means the end to whoever asks for the next one.
+        if found or not rows:
+            return found
+        after = rows[-1][0]
 
 
 def noted(connection: sqlite3.Connection, from_seq: int, limit: int) -> list[FarmEvent]:
     """As `FarmLog.noted`."""
     rows = connection.execute(
-        "SELECT body FROM farm WHERE seq >= ? ORDER BY seq LIMIT ?", (max(1, from_seq), max(1, limit))
+        "SELECT seq, body FROM farm WHERE seq >= ? ORDER BY seq LIMIT ?", (max(1, from_seq), max(1, limit))
     )
-    return [decode_event(body) for (body,) in rows]
+    return [_event(seq, body) for seq, body in rows]
+
+
+def _event(seq: int, body: bytes) -> FarmEvent:
+    """An event; in the place of one that cannot be read, one that says so: the numbers have no gap."""
+    try:
+        return decode_event(body)
+    except UNREADABLE as error:
+        return FarmEvent(seq=seq, time=_UNKNOWN, type="event_damaged", text=f"this event cannot be read: {error}")
 
 
 def settings(connection: sqlite3.Connection, prefix: str) -> dict[str, str]:
