@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from blacktree.clock import now
-from blacktree.errors import Conflict, NotFound
+from blacktree.errors import BlacktreeError, Conflict, NotFound
 from blacktree.storage.base import DocumentTable
 from blacktree.strict import UNREADABLE, nearest
 from blacktree.token import FARM, NewToken, Token, id_in, make_token
@@ -15,6 +15,7 @@ from blacktree.token import FARM, NewToken, Token, id_in, make_token
 KIND = "token"
 MAXIMUM_TOKENS = 10_000
 REMEMBERED = timedelta(days=30)
+REVOKE_SECONDS = 5.0
 
 log = structlog.get_logger()
 _encode = msgspec.msgpack.Encoder().encode
@@ -68,8 +69,10 @@ class Tokens:
         # At once, and durable on return: a store that cannot write must not keep anybody in.
         self._put(ended)
         try:
-            await self._documents.revise(KIND, token.id, lambda _: _encode(ended))
-        except Exception:
+            # Whoever asked may leave: it must not be good again after the next start.
+            with trio.fail_after(REVOKE_SECONDS, shield=True):
+                await self._documents.revise(KIND, token.id, lambda _: _encode(ended))
+        except (BlacktreeError, trio.TooSlowError):
             log.error("a token was revoked, and that is not on record yet: revoke it again", token=token.id)
             self._known[token.id] = msgspec.structs.replace(token, digest=b"", expires_at=now())
             raise

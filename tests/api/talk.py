@@ -123,7 +123,7 @@ class Talker:
 
     def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
         self.websocket = websocket
-        self._id = 0
+        self.count = 0
 
     async def say(self, message: Any) -> None:
         await self.websocket.send_message(message if isinstance(message, str | bytes) else json.dumps(message))
@@ -132,10 +132,10 @@ class Talker:
         return json.loads(await self.websocket.get_message())
 
     async def call(self, method: str, params: Any = None) -> Any:
-        self._id += 1
-        await self.say({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params or {}})
+        self.count += 1
+        await self.say({"jsonrpc": "2.0", "id": self.count, "method": method, "params": params or {}})
         answer = await self.hear()
-        assert answer.get("id") == self._id, answer
+        assert answer.get("id") == self.count, answer
         return answer
 
     async def result(self, method: str, params: Any = None) -> Any:
