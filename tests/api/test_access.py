@@ -2,6 +2,8 @@
 
 import json
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -296,13 +298,13 @@ def test_forwarded_headers() -> None:
         Proxies(["example.test"], "a", "b")
 
 
-async def shaken(house: House, authority: Authority) -> trio.SSLStream[trio.SocketStream]:
+@asynccontextmanager
+async def shaken(house: House, authority: Authority) -> AsyncIterator[trio.SSLStream[trio.SocketStream]]:
     context = ssl.create_default_context(cafile=authority.file)
-    stream = trio.SSLStream(
-        await trio.open_tcp_stream("127.0.0.1", house.port), context, server_hostname="localhost", https_compatible=True
-    )
-    await stream.do_handshake()
-    return stream
+    async with await trio.open_tcp_stream("127.0.0.1", house.port) as plain:
+        stream = trio.SSLStream(plain, context, server_hostname="localhost", https_compatible=True)
+        await stream.do_handshake()
+        yield stream
 
 
 async def got(stream: trio.SSLStream[trio.SocketStream], path: str = "/healthz") -> bytes:
@@ -327,20 +329,21 @@ async def test_tls_and_its_reload(tmp_path: Path) -> None:
         assert house.door.login_link().startswith("https://")
         assert b"this port speaks https" in await raw(house, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await raw(house, b"\x16\x03\x01garbage that is no handshake") is not None
-        old = await shaken(house, authority)
-        assert b"HTTP/1.1 200" in await got(old)
-        first = serial(old)
-        authority.issue("door")
-        house.door.reload()
-        new = await shaken(house, authority)
-        assert serial(new) != first
-        # The connection that was open goes on.
-        assert b"HTTP/1.1 200" in await got(old)
-        Path(files.key_file).write_text("broken")
-        with pytest.raises(BadRequest) as refused:
+        async with shaken(house, authority) as old:
+            assert b"HTTP/1.1 200" in await got(old)
+            first = serial(old)
+            authority.issue("door")
             house.door.reload()
-        assert refused.value.code == "door_certificate"
-        assert b"HTTP/1.1 200" in await got(await shaken(house, authority))
+            async with shaken(house, authority) as new:
+                assert serial(new) != first
+            # The connection that was open goes on.
+            assert b"HTTP/1.1 200" in await got(old)
+            Path(files.key_file).write_text("broken")
+            with pytest.raises(BadRequest) as refused:
+                house.door.reload()
+            assert refused.value.code == "door_certificate"
+            async with shaken(house, authority) as still:
+                assert b"HTTP/1.1 200" in await got(still)
         async with trio.open_nursery() as nursery:
             context = ssl.create_default_context(cafile=authority.file)
             connect = partial(trio_websocket.connect_websocket, nursery, "localhost", house.port, "/ws")
