@@ -32,6 +32,7 @@ SOCKET_PATH = b"/ws"
 # RFC 6455, section 7.4.1: policy violation.
 _NO_LONGER = close_frame(1008)
 UNPROVEN_BODIES = 4  # of the largest size; smaller ones the more
+BODIES_EACH = 2  # of those from one network
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^:\s\[\]]*)):(?P<port>\d{1,5})\Z")
 
@@ -61,8 +62,9 @@ class Door:
         self.certificate = open_certificate(config)
         self.tally = Tally()
         self._frames = Frames()
-        self._budget = Budget(UNPROVEN_BODIES * config.maximum_webhook_bytes)
         self._reception = Reception(self.auth, control, config, self._public_link)
+        most = config.maximum_webhook_bytes
+        self._budget = Budget(UNPROVEN_BODIES * most, BODIES_EACH * most, self._reception.network)
         self._views = Views(control, lambda seen: make_app(seen, self._reception, config, self.tally))
         self._gate = Gate(self._views, self._reception, self.tally)
         self.addresses: list[str] = []

@@ -141,7 +141,13 @@ class _Exchange:
         self._path = unquote(request.target.partition(b"?")[0].decode("ascii", "replace"), errors="replace")
         webhook = self._path.startswith(WEBHOOKS_PATH)
         self._most = config.maximum_webhook_bytes if webhook else config.maximum_body_bytes
-        self._share = budget.share() if webhook or self._path == LOGIN_PATH else None
+        self._share = None
+        if webhook or self._path == LOGIN_PATH:
+            headers: dict[str, str] = {}
+            for name, value in request.headers:
+                text, before = value.decode("latin-1"), headers.get(name.decode("latin-1"))
+                headers[name.decode("latin-1")] = text if before is None else f"{before}, {text}"
+            self._share = budget.share(headers, wire.peer)
         self._wire = wire
         self._http = http
         self._request = request

@@ -1,9 +1,9 @@
 """What every conversation at the door shares: who is let in, how often, and what trail they leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from blacktree.api.auth import Actor, Auth, Headers
-from blacktree.api.limits import Limits
+from blacktree.api.limits import Limits, network_of
 from blacktree.api.presence import Presence
 from blacktree.api.proxies import Proxies, plain_address
 from blacktree.api.trail import Trail
@@ -28,6 +28,10 @@ class Reception:
         address, secure = self.proxies.seen(headers, plain_address(peer), secure)
         self.limits.arrived(address)
         return address, secure
+
+    def network(self, headers: Mapping[str, str], peer: str) -> str:
+        """The network that a request comes from, as limits count."""
+        return network_of(self.proxies.seen(headers, plain_address(peer), False)[0])
 
     def known(self, headers: Headers, port: int, address: str) -> Actor | None:
         """Whoever the headers prove, or None. Raises `Unavailable` (code `rate_limited`)."""

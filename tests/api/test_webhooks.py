@@ -35,6 +35,13 @@ async def hooked(directory: Path, **door: Any) -> AsyncIterator[House]:
 
 
 JSON = {"Content-Type": "application/json"}
+PROXIED: dict[str, Any] = {"trusted_proxies": ["127.0.0.1"]}
+
+
+def begun(path: str, address: str) -> bytes:
+    """Most of a body of the largest size, from this address."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: {address}\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: 200000\r\n\r\n".encode() + b"x" * 190_000
 
 
 async def send(house: House, body: bytes, path: str = PATH, **how: Any) -> Answer:
@@ -100,30 +107,53 @@ async def test_what_nobody_vouches_for_is_bounded_together(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "SLOW_SECONDS", 3600.0)
-    async with hooked(tmp_path, maximum_webhook_bytes=200_000) as house:
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        begun = f"{head}Content-Length: 200000\r\n\r\n".encode() + b"x" * 190_000
+    async with hooked(tmp_path, maximum_webhook_bytes=200_000, **PROXIED) as house:
         body = json.dumps(push("github", URL, message="x" * 70_000)).encode()
         async with AsyncExitStack() as stack:
-            for _ in range(4):
+            for number in range(4):
                 stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port))
-                await stream.send_all(begun)
-            while (answer := await send(house, body)).status != 503:
+                await stream.send_all(begun(path, f"192.0.2.{number // 2}"))
+                if number == 1:
+                    # One network has its part: it gets no more, another does.
+                    while (await send(house, body, also={"X-Forwarded-For": "192.0.2.0"})).status != 503:
+                        await trio.sleep(0.02)
+                    assert (await send(house, body, also={"X-Forwarded-For": "192.0.2.9"})).status in (200, 202)
+            while (answer := await send(house, body, also={"X-Forwarded-For": "192.0.2.9"})).status != 503:
                 assert answer.json["status"] in ("accepted", "known")
             assert answer.json["code"] == "too_many_requests"
-        while (await send(house, body)).status == 503:
+        while (await send(house, body, also={"X-Forwarded-For": "192.0.2.0"})).status == 503:
             await trio.sleep(0.02)
+    assert house.doors[0]._budget._taken == {}
+
+
+async def test_slow_uploads_of_one_network_make_way_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "SLOW_SECONDS", 0.0)
+    async with hooked(tmp_path, maximum_webhook_bytes=200_000, **PROXIED) as house, AsyncExitStack() as stack:
+        streams = []
+        for number, address in enumerate(["192.0.2.1", "192.0.2.2", "192.0.2.2"]):
+            streams.append(await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port)))
+            await streams[-1].send_all(begun(PATH, address))
+            while house.doors[0]._budget._left > 800_000 - 190_000 * (number + 1):
+                await trio.sleep(0.01)
+        body = json.dumps(push("github", URL, message="x" * 70_000)).encode()
+        assert (await send(house, body, also={"X-Forwarded-For": "192.0.2.2"})).status == 202
+        with trio.fail_after(40):
+            assert b" 503 " in await streams[1].receive_some(100)
+        for stream in (streams[0], streams[2]):
+            await stream.send_all(b"x" * 10_000)
+            with trio.fail_after(40):
+                assert b" 401 " in await stream.receive_some(100)
 
 
 async def test_slow_uploads_make_way_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "SLOW_SECONDS", 0.0)
-    async with hooked(tmp_path, maximum_webhook_bytes=200_000) as house, AsyncExitStack() as stack:
-        head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        begun = f"{head}Content-Length: 200000\r\n\r\n".encode() + b"x" * 190_000
+    async with hooked(tmp_path, maximum_webhook_bytes=200_000, **PROXIED) as house, AsyncExitStack() as stack:
         streams = []
         for number in range(4):
             streams.append(await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port)))
-            await streams[-1].send_all(begun)
+            await streams[-1].send_all(begun(PATH, f"192.0.2.{number}"))
             while house.doors[0]._budget._left > 800_000 - 190_000 * (number + 1):
                 await trio.sleep(0.01)
         body = json.dumps(push("github", URL, message="x" * 70_000)).encode()
