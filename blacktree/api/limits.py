@@ -4,6 +4,7 @@ import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 import trio
 
@@ -71,6 +72,7 @@ class Limits:
         self._refusals.check(network_of(address), "requests without a valid token from this address")
 
 
+@lru_cache(4096)
 def network_of(address: str) -> str:
     """What counts as one address: of IPv6 the half that a provider gives away as one."""
     try:

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from blacktree.errors import BadRequest
 
@@ -48,6 +49,7 @@ class Proxies:
         return address is not None and any(address in network for network in self._trusted)
 
 
+@lru_cache(4096)
 def plain_address(text: str) -> str:
     """An address as it is shown and counted: IPv4 within IPv6 is IPv4."""
     address = _address(text)

@@ -20,6 +20,7 @@ PAGE_ENTRIES = 200
 MOST_ENTRIES = 1000
 MAX_PENDING = 20_000
 LAST_WORDS_SECONDS = 0.3
+GATHER_SECONDS = 0.1
 _PRUNE_SECONDS = 3600.0
 _PRUNE_PAGES = 100
 _TOP = 10**17
@@ -66,6 +67,8 @@ class Audit:
                     await self._prune()
                 with trio.move_on_at(prune_at):
                     await self._arrived.wait()
+                    # Many acts at once cost one commit.
+                    await trio.sleep(GATHER_SECONDS)
                     await self._write()
         finally:
             with trio.move_on_after(LAST_WORDS_SECONDS, shield=True):
