@@ -40,13 +40,17 @@ class Round:
 class Couriers:
     """`give` says what every worker should have; `run` sees that they get it. Revisions rise over restarts too.
 
-    `held`: what a worker has, as far as is known: that is never taken from it for want of secrets or of room.
+    `held`: what a worker has, as far as is known: that is never taken from it for want of secrets or of room. `frozen`:
+    nothing is brought now, because it is not known what else workers should have.
     """
 
-    def __init__(self, workers: Workers, secrets: RunSecrets, held: Callable[[str], Held]) -> None:
+    def __init__(
+        self, workers: Workers, secrets: RunSecrets, held: Callable[[str], Held], frozen: Callable[[], bool]
+    ) -> None:
         self._workers = workers
         self._secrets = secrets
         self._held = held
+        self._frozen = frozen
         self._rounds: dict[str, Round] = {}
         self._revision = 0
         self._nursery: trio.Nursery | None = None
@@ -139,6 +143,8 @@ class Couriers:
         member = self._workers.member(worker_id)
         if member is None or CAPABILITY not in member.registration.capabilities:
             return True
+        if self._frozen():
+            return False
         incarnation, revision = member.registration.incarnation, found.revision
         if found.acknowledged == (incarnation, revision) and not found.unread:
             return True

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
+import structlog
 import trio
 
 from blacktree.clock import now
@@ -12,6 +13,8 @@ from blacktree.errors import NotFound, StorageFailed
 from blacktree.orchestrator import releases
 from blacktree.storage.base import Store
 from blacktree.strict import UNREADABLE
+
+log = structlog.get_logger()
 
 DELETE_SECONDS = 10.0
 _GENERATION = "replica_first_generation"
@@ -31,6 +34,8 @@ class DeploymentRecord:
         self._writing = trio.Lock()
         self._first_generation = 0
         self.known: dict[str, Deployment] = {}
+        self.damaged: dict[str, StorageFailed] = {}
+        """Those that cannot be read, and why: what they run is not known."""
         self.version = 1
 
     async def load(self) -> list[str]:
@@ -39,7 +44,12 @@ class DeploymentRecord:
         after = ""
         self._first_generation = int((await self._store.settings(_GENERATION)).get(_GENERATION, "0"))
         while page := await self._store.documents(KIND, after=after):
-            self.known |= {name: _decoded(name, body) for name, body in page}
+            for name, body in page:
+                try:
+                    self.known[name] = _decoded(name, body)
+                except StorageFailed as error:
+                    log.error("a deployment cannot be read", deployment=name, reason=str(error))
+                    self.damaged[name] = error
             after = page[-1][0]
         deleted = [name for name, each in self.known.items() if each.deleted]
         for name in deleted:
@@ -72,6 +82,14 @@ class DeploymentRecord:
                 self._hold(name, await self._store.revise(KIND, name, mark))
                 self._unsure.discard(name)
                 await self.finish_deletion(name, clear)
+
+    async def give_up(self, name: str, clear: Callable[[], Awaitable[None]]) -> None:
+        """Forget one that cannot be read. Raises `StorageFailed`."""
+        async with self._writing:
+            await clear()
+            await self._store.revise(KIND, name, lambda body: None)
+            self.damaged.pop(name, None)
+        self.touch()
 
     async def finish_deletion(self, name: str, clear: Callable[[], Awaitable[None]]) -> None:
         """What is left to do of one that is marked as deleted. Raises `StorageFailed`."""
@@ -137,6 +155,8 @@ class DeploymentRecord:
     async def get(self, name: str) -> Deployment:
         """One of them. Raises `NotFound`."""
         await self.be_sure()
+        if name in self.damaged:
+            raise self.damaged[name]
         if name not in self.known:
             raise _unknown(name)
         return self.known[name]
@@ -173,6 +193,7 @@ def _decoded(name: str, body: bytes) -> Deployment:
         raise StorageFailed(
             f"deployment {name} on record cannot be read: {error}",
             code="state_damaged",
-            advice="put back a backup of the state directory",
+            advice=f"put back a backup of the state directory, or `blacktree deployments delete {name}`: that ends its"
+            " containers",
             again=False,
         ) from error

@@ -57,10 +57,10 @@ class Deployments:
         self._stir = trio.Event()
         self.logs = logs
         self.record = DeploymentRecord(store, self._wake)
-        logs.kept = self.record.known.__contains__
+        logs.kept = self._is_kept
         self.sightings = Sightings(workers, self.record)
         self.expectations = Expectations(store, self.record, self._wake)
-        self._couriers = Couriers(workers, secrets, self.sightings.held)
+        self._couriers = Couriers(workers, secrets, self.sightings.held, lambda: bool(self.record.damaged))
         self.switches = 0
         self.failures = 0
 
@@ -191,7 +191,16 @@ class Deployments:
         self._stir.set()
 
     def _wanted(self, name: ReplicaName) -> bool:
-        return name.deployment in self.record.known
+        return self._is_kept(name.deployment)
+
+    def _is_kept(self, name: str) -> bool:
+        return name in self.record.known or name in self.record.damaged
+
+    def troubles(self) -> list[str]:
+        """Reasons for being degraded. A list without a deployment that cannot be read would end its containers."""
+        names = ", ".join(sorted(self.record.damaged))
+        text = f"deployments: {names} cannot be read: nothing is ordered of any worker; see `blacktree deployment NAME`"
+        return [text] if names else []
 
     def facts(self) -> Facts:
         """Every worker that is here, and every one that has something of ours."""
@@ -219,6 +228,10 @@ class Deployments:
 
     async def delete(self, name: str, *, by: str = "") -> None:
         """Forget a deployment that is stopped, and its log. Raises `NotFound`, `Conflict`, `StorageFailed`."""
+        if name in self.record.damaged:
+            await self.record.give_up(name, partial(self.logs.drop, name))
+            self._chronicle.note("deployment_deleted", f"deployment {name}, damaged, was deleted{by}", subject=name)
+            return
         with trio.move_on_after(CHANGE_SECONDS):
             # What happened last is told first.
             version = 0

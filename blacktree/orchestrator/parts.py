@@ -194,7 +194,7 @@ class Parts:
             occupied=self.deployments.placed,
             hopeless=self.parking.hopeless,
         )
-        self.condition.more.append(self.scaler.troubles)
+        self.condition.more += [self.scaler.troubles, self.deployments.troubles]
         self.desk = Desk(
             store,
             self.broker,
