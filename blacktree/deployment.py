@@ -61,7 +61,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     `image` is what workers are told to run (empty until it is built): an engine's id, which only `worker_id` has, or a
     reference that every worker of the pool can pull (`pull`). `generation` is the highest given to a container of it.
     `drain_until`: it was replaced and stands by until then. `restarting`: replicas that a restart has not reached yet.
-    `source` and `repository`: what it came from, which decides the secrets that it may have.
+    `source` and `repository`: what it came from, which decides the secrets that it may have. `key`, `asked`: the
+    idempotency key that it was asked for with, and a digest of what was asked for.
     """
 
     number: int
@@ -87,6 +88,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     drain_until: datetime | None = None
     generation: int = 0
     restarting: list[int] = []
+    key: str = ""
+    asked: str = ""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +196,6 @@ def stream_id(name: str) -> str:
 def public_version(version: Version) -> dict[str, Any]:
     """A version's JSON as the outside sees it."""
     value: dict[str, Any] = msgspec.to_builtins(version)
-    for hidden in ("generation", "restarting", "pull"):
+    for hidden in ("generation", "restarting", "pull", "key", "asked"):
         value.pop(hidden)
     return value | {"restarting": bool(version.restarting)}

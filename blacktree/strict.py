@@ -73,11 +73,23 @@ def decode_json(body: bytes | str, kind: type[T], *, where: str) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise bad_request(error, kind, where) from None
+        if "got `float`" not in str(error):
+            raise bad_request(error, kind, where) from None
+        # JSON knows one kind of number: 2.0 is a whole one, and some languages write them like that.
+        return convert(_whole(msgspec.json.decode(body)), kind, where=where)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
             f"{where} is not valid JSON: {error}", path=where, code="malformed", advice="send JSON in UTF-8"
         ) from None
+
+
+def _whole(value: Any) -> Any:
+    """The value with whole floats as integers."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def convert(value: Mapping[str, Any], kind: type[T], *, where: str, lenient: bool = False) -> T:

@@ -14,14 +14,14 @@ from blacktree.api.auth import Actor
 from blacktree.api.frame import text_frame
 from blacktree.api.handler import Handler, Method
 from blacktree.api.livelog import Reply, SendFrame, notification
-from blacktree.api.messages import MOST_EVENTS, clamp
-from blacktree.api.query import asked, last_of, number
+from blacktree.api.messages import MOST_EVENTS, Nothing, clamp
+from blacktree.api.query import asked, idempotency_key, last_of, number
 from blacktree.api.text import text_answer
 from blacktree.deployment import DeployImage, public_version
 from blacktree.errors import BadRequest, BlacktreeError
 from blacktree.orchestrator.control import Follow
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl, DeploymentView
-from blacktree.runspec import check_run
+from blacktree.runspec import RunSpec, check_run
 from blacktree.spec import JobSpec, spec_from
 from blacktree.strict import convert, decode_json
 
@@ -50,10 +50,6 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int | None = None
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """No parameters."""
-
-
 class Delete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`deployment.delete`; with `secrets`, also the run secrets that nothing else names."""
 
@@ -80,6 +76,12 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     from_seq: int = 1
+
+
+class DeployJob(JobSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A job's spec whose image is run when it is built."""
+
+    run: RunSpec
 
 
 def deployment_json(view: DeploymentView) -> dict[str, Any]:
@@ -148,9 +150,7 @@ class DeploymentRoutes:
 
     async def deploy(self, request: Request) -> Response:
         wanted = wanted_from(await self._body(request, ("application/json",), required=True))
-        key = request.headers.get("idempotency-key")
-        if key is not None and not isinstance(wanted, JobSpec):
-            raise BadRequest("an Idempotency-Key goes with a repository, not with an image", path="Idempotency-Key")
+        key = idempotency_key(request)
         deployed = await self._control.deploy(wanted, key=key, actor=_actor(request).name)
         where = {"location": f"/api/v1/deployments/{deployed.view.deployment.name}"}
         return json_answer(deployed_json(deployed), 201 if deployed.new else 200, where)

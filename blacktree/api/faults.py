@@ -49,8 +49,13 @@ _BY_CODE = {
     "length_required": (INVALID_PARAMS, 411),
     "method_not_allowed": (INVALID_PARAMS, 405),
     "bad_range": (INVALID_PARAMS, 416),
+    "bad_accept": (INVALID_PARAMS, 406),
     "upgrade_required": (INVALID_PARAMS, 426),
     "rate_limited": (UNAVAILABLE, 429),
+    # Not the request is wrong, but what lies on the orchestrator's machine.
+    "secrets_key": (CONFLICT, 409),
+    "secrets_key_file": (CONFLICT, 409),
+    "invalid_key": (CONFLICT, 409),
 }
 
 

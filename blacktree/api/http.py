@@ -12,6 +12,7 @@ from starlette.responses import Response
 from blacktree.api import messages, pages
 from blacktree.api.answers import json_answer, page, refusal
 from blacktree.api.assets import Assets
+from blacktree.api.asyncapi import asyncapi
 from blacktree.api.auth import Actor, cookie_name
 from blacktree.api.body import read_body
 from blacktree.api.deployments import DeploymentRoutes
@@ -21,8 +22,9 @@ from blacktree.api.handler import Handler
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.notify import notify_handlers
+from blacktree.api.openapi import openapi
 from blacktree.api.outline import AskOutline, outline
-from blacktree.api.query import asked, last_of, number, state_named
+from blacktree.api.query import asked, idempotency_key, last_of, number, state_named
 from blacktree.api.reception import Reception
 from blacktree.api.search import MOST_HITS, Question, search
 from blacktree.api.secrets import secret_handlers
@@ -63,6 +65,8 @@ class _Routes:
 
     def handlers(self) -> dict[str, Handler]:
         return {
+            "api.openapi": self.openapi,
+            "api.asyncapi": self.asyncapi,
             "page.home": self.home,
             "page.asset": self.asset,
             "page.login": self.login,
@@ -116,6 +120,14 @@ class _Routes:
         error = BadRequest("this address speaks websocket alone", code="upgrade_required")
         return refusal(error, {"upgrade": "websocket"})
 
+    async def openapi(self, request: Request) -> Response:
+        asked(request)
+        return Response(openapi(), headers={"content-type": "application/json"})
+
+    async def asyncapi(self, request: Request) -> Response:
+        asked(request)
+        return Response(asyncapi(), headers={"content-type": "application/json"})
+
     async def login(self, request: Request) -> Response:
         if request.method == "HEAD":
             return page(pages.LOGIN)
@@ -139,9 +151,7 @@ class _Routes:
 
     async def submit(self, request: Request) -> Response:
         spec = parse_spec(await self._body(request, ("application/json",), required=True))
-        key = request.headers.get("idempotency-key")
-        if key is not None and not 0 < len(key) <= 256:
-            raise BadRequest("the Idempotency-Key must have 1 to 256 characters", path="Idempotency-Key")
+        key = idempotency_key(request)
         if spec.traceparent is None and (caller := parse(request.headers.get("traceparent"))) is not None:
             spec = msgspec.structs.replace(spec, traceparent=caller.traceparent)
         view, new = await self._control.submit(spec, key=key, actor=_actor(request).name)

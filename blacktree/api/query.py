@@ -36,6 +36,13 @@ def number(query: dict[str, list[str]], name: str, default: int) -> int:
     return int(text)
 
 
+def idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 256:
+        raise BadRequest("the Idempotency-Key must have 1 to 256 characters", path="Idempotency-Key")
+    return key
+
+
 def state_named(name: str) -> JobState:
     try:
         return JobState(name)

@@ -25,7 +25,7 @@ _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`job.search`: lines that contain `text` (case aside), or, with `errors`, lines that read like an error.
 
-    `step`: only this step's lines; with neither of the other two, where that step begins.
+    `step`: only this step's lines; with neither of the other two, where that step begins. With nothing: every line.
     `with_events`: the answer also holds the events of the hits and, that they can be named, each `step_started` passed.
     """
 
@@ -46,8 +46,6 @@ async def search(control: Control, asked: Question) -> dict[str, Any]:
     """
     if len(asked.text) > MOST_TEXT:
         raise BadRequest(f"text: at most {MOST_TEXT} characters", path="text")
-    if not (asked.text or asked.errors or asked.step):
-        raise BadRequest("nothing to look for", path="text", advice="give `text`, `errors` or `step`")
     limit = max(1, min(asked.limit, MOST_HITS))
     seq = clamp(asked.from_seq, 1)
     found = _Found(asked.with_events)
@@ -110,7 +108,7 @@ def matches(record: Record, first: int, asked: Question) -> Iterator[int]:
     if asked.step and getattr(record, "step", None) != asked.step:
         return
     if type(record) is not Lines:
-        if not asked.text and not asked.errors and isinstance(record, StepStarted | StepFinished):
+        if asked.step and not asked.text and not asked.errors and isinstance(record, StepStarted | StepFinished):
             yield first
         return
     wanted = asked.text.lower()
@@ -120,5 +118,7 @@ def matches(record: Record, first: int, asked: Question) -> Iterator[int]:
         # Most records hold no hit: one look at the whole text is all they cost.
         if wanted in low:
             yield from (first + index for index, line in enumerate(low.split("\n")) if wanted in line)
+    elif not asked.errors and not asked.step:
+        yield from range(first, first + span(record))
     elif asked.errors and _ERROR.search(text):
         yield from (first + index for index, line in enumerate(text.split("\n")) if _ERROR.search(line))

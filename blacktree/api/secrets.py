@@ -11,6 +11,7 @@ from starlette.responses import Response
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
 from blacktree.api.handler import Handler, Method
+from blacktree.api.messages import Nothing
 from blacktree.api.query import asked
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest
@@ -67,10 +68,6 @@ class RotateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`secret.rotate`. `new_key_file`: on the orchestrator's machine; it is only read."""
 
     new_key_file: str = ""
-
-
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`secret.list`."""
 
 
 def secret_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:

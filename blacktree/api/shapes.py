@@ -1,9 +1,10 @@
 """What the door answers with: one struct each. A field that is missing in an answer has its default."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from blacktree.audit import AuditEntry
 from blacktree.deployment import VersionState
@@ -17,8 +18,8 @@ from blacktree.orchestrator.secretcontrol import KeyView
 from blacktree.role import Role
 from blacktree.runspec import RunSpec
 from blacktree.secret import SecretView
-from blacktree.source import Source as DeclaredSource
-from blacktree.spec import JobSpec
+from blacktree.source import Allowance, Forge, Pattern, Source, SourceName, VaultName
+from blacktree.spec import JobSpec, Name
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,16 +147,21 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hits(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of events that fit. `next_seq`: where to go on, null at the log's end."""
+    """Numbers of events that fit. `next_seq`: where to go on, null at the log's end.
+
+    If it was asked for, also the `events` (and each `step_started` passed); all before `seen_seq` was looked at.
+    """
 
     hits: list[int]
     next_seq: int | None
+    events: list[Event] | None = None
+    seen_seq: int | None = None
 
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True):
     """Stretches of steps' output: first number, last number, step, attempt. Not `done`: go on at `next_seq`."""
 
-    stretches: list[tuple[int, int, str, int]]
+    stretches: list[Annotated[list[int | str], Meta(min_length=4, max_length=4)]]
     next_seq: int
     done: bool
 
@@ -201,7 +207,7 @@ class FarmInfo(msgspec.Struct, frozen=True, kw_only=True):
     figures: dict[str, float | dict[str, float]]
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Alive(msgspec.Struct, frozen=True, kw_only=True):
     """The process answers."""
 
     status: str
@@ -276,7 +282,27 @@ class DeploymentEventPage(EventPage, frozen=True, kw_only=True):
     first_seq: int
 
 
-class Source(DeclaredSource, frozen=True, kw_only=True):
+class SourceChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The fields of a source to replace; `name`, if it is given, must be its own."""
+
+    name: SourceName | msgspec.UnsetType = msgspec.UNSET
+    repository: Annotated[str, Meta(min_length=1, max_length=4096)] | msgspec.UnsetType = msgspec.UNSET
+    forge: Forge | msgspec.UnsetType = msgspec.UNSET
+    branches: Annotated[list[Pattern], Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
+    tags: Annotated[list[Pattern], Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
+    pull_requests: bool | msgspec.UnsetType = msgspec.UNSET
+    spec: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    push: bool | msgspec.UnsetType = msgspec.UNSET
+    run: RunSpec | msgspec.UnsetType | None = msgspec.UNSET
+    secrets: Annotated[list[Name], Meta(max_length=64)] | msgspec.UnsetType = msgspec.UNSET
+    supersede: bool | msgspec.UnsetType = msgspec.UNSET
+    allow_forks: Annotated[list[Allowance], Meta(max_length=4)] | msgspec.UnsetType = msgspec.UNSET
+    webhook_secret: VaultName | msgspec.UnsetType | None = msgspec.UNSET
+    forge_token: VaultName | msgspec.UnsetType | None = msgspec.UNSET
+    forge_url: Annotated[str, Meta(max_length=1024)] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class SourceView(Source, frozen=True, kw_only=True):
     """A declared source. `configured`: it is in the configuration file and can be changed only there."""
 
     configured: bool
@@ -285,7 +311,7 @@ class Source(DeclaredSource, frozen=True, kw_only=True):
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """All of them, by name."""
 
-    sources: list[Source]
+    sources: list[SourceView]
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):

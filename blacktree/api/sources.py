@@ -9,6 +9,7 @@ from starlette.responses import Response
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
 from blacktree.api.handler import Handler, Method
+from blacktree.api.messages import Nothing
 from blacktree.api.query import asked
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest
@@ -22,21 +23,17 @@ _JSON = ("application/json",)
 _encode = msgspec.json.Encoder().encode
 
 
-class ByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SourceByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`source.get`, `source.remove`."""
 
     name: str
 
 
-class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EditSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`source.edit`: the fields to replace."""
 
     name: str
     changes: dict[str, Any]
-
-
-class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
 
 
 def source_json(view: SourceView) -> dict[str, Any]:
@@ -86,18 +83,18 @@ def source_methods(control: Control, actor: str) -> dict[str, Method]:
         return _encode(source_json(await control.sources.add(source_from(_object(params, "params")), actor=actor)))
 
     async def every(params: bytes) -> bytes:
-        decode_json(params, _Nothing, where="params")
+        decode_json(params, Nothing, where="params")
         return _encode({"sources": [source_json(view) for view in control.sources.all()]})
 
     async def get(params: bytes) -> bytes:
-        return _encode(source_json(control.sources.get(decode_json(params, ByName, where="params").name)))
+        return _encode(source_json(control.sources.get(decode_json(params, SourceByName, where="params").name)))
 
     async def edit(params: bytes) -> bytes:
-        wanted = decode_json(params, Edit, where="params")
+        wanted = decode_json(params, EditSource, where="params")
         return _encode(source_json(await control.sources.edit(wanted.name, wanted.changes, actor=actor)))
 
     async def remove(params: bytes) -> bytes:
-        name = decode_json(params, ByName, where="params").name
+        name = decode_json(params, SourceByName, where="params").name
         return _encode(source_json(await control.sources.remove(name, actor=actor)))
 
     return {

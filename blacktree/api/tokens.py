@@ -12,7 +12,7 @@ from blacktree.api.answers import json_answer
 from blacktree.api.auth import CODE_SECONDS, Actor
 from blacktree.api.body import read_body
 from blacktree.api.handler import Handler, Method
-from blacktree.api.messages import clamp
+from blacktree.api.messages import Nothing, clamp
 from blacktree.api.query import asked, last_of, number
 from blacktree.api.reception import Reception
 from blacktree.audit import AuditEntry
@@ -29,7 +29,7 @@ _JSON = ("application/json",)
 _encode = msgspec.json.Encoder().encode
 
 
-class ByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TokenByName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`token.revoke`: an id, or the name of a valid one."""
 
     name: str
@@ -46,10 +46,6 @@ class AskTrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     before: int | None = None
     limit: int = 100
-
-
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`token.list`, `token.self`."""
 
 
 def token_json(token: Token) -> dict[str, Any]:
@@ -174,7 +170,7 @@ def token_methods(control: Control, reception: Reception, actor: Actor) -> dict[
         return _encode(desk.itself(actor))
 
     async def revoke(params: bytes) -> bytes:
-        return _encode(await desk.revoke(decode_json(params, ByName, where="params").name, actor))
+        return _encode(await desk.revoke(decode_json(params, TokenByName, where="params").name, actor))
 
     async def link(params: bytes) -> bytes:
         return _encode(desk.link(decode_json(params, AskLink, where="params"), actor))

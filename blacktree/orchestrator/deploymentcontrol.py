@@ -65,7 +65,8 @@ class DeploymentControl(Protocol):
     async def deploy(self, wanted: DeployImage | JobSpec, *, key: str | None = None, actor: str = "") -> Deployed:
         """A new version of the deployment that `run.name` names: of an image, or of what a job will build.
 
-        On record when this returns. Raises `BadRequest` (also for run secrets that do not exist), `Conflict` (code
+        On record when this returns. `key`: asked with it twice, the same is answered with the first one. Raises
+        `BadRequest` (also for run secrets that do not exist), `Conflict` (something else with this key; code
         `port_taken`: no worker has these ports free), `Unavailable`.
         """
         ...

@@ -1,9 +1,11 @@
 """`DeploymentDesk`: the answer to what the doors ask about deployments (the promise is `DeploymentControl`)."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
 import trio
 
 from blacktree.clock import now
@@ -72,8 +74,9 @@ class DeploymentDesk:
                 view=found, version=numbers[-1] if numbers else 0, from_seq=begins, job_id=view.job.id, new=new
             )
         self._check_open()
-        number = await self.kept.record.add(await self._with_image(version, wanted))
-        return Deployed(view=await self.get(wanted.run.name), version=number, from_seq=begins)
+        version = msgspec.structs.replace(version, key=key or "", asked=_digest(wanted) if key else "")
+        number, new = await self.kept.record.add(await self._with_image(version, wanted))
+        return Deployed(view=await self.get(wanted.run.name), version=number, from_seq=begins, new=new)
 
     def _check_open(self) -> None:
         if (state := self._readiness().state) in ("draining", "starting"):
@@ -113,14 +116,7 @@ class DeploymentDesk:
             fields["pull"] = False
         if (job := await self._built(wanted.image)) is not None:
             fields |= releases.image_of(job) | {"job_id": job.id}
-        return Version(
-            number=0,
-            run=version.run,
-            created_at=version.created_at,
-            pool=version.pool,
-            repository=version.repository,
-            **fields,
-        )
+        return msgspec.structs.replace(version, **fields)
 
     async def _built(self, image: str) -> Job | None:
         """The newest of our builds that gave this image this name, if it is among the recent ones."""
@@ -307,3 +303,7 @@ def _waiting(deployment: Deployment, replicas: Sequence[ReplicaView], facts: Fac
     if ready < target.run.replicas:
         return f"{ready} of {target.run.replicas} replicas are healthy"
     return "it to stay healthy" if target.run.strategy.settle_seconds else ""
+
+
+def _digest(wanted: DeployImage) -> str:
+    return hashlib.sha256(msgspec.msgpack.encode(wanted)).hexdigest()

@@ -161,20 +161,27 @@ class DeploymentRecord:
             raise _unknown(name)
         return self.known[name]
 
-    async def add(self, version: Version) -> int:
-        """Put a further version of `version.run.name` on record; answers its number. Raises `BadRequest`."""
+    async def add(self, version: Version) -> tuple[int, bool]:
+        """Put a further version of `version.run.name` on record; answers its number, and whether it is new.
+
+        Raises `BadRequest`, `Conflict` (its key stands for another).
+        """
         check_size(version.run)
-        name, number = version.run.name, 0
+        name, number, new = version.run.name, 0, True
 
         def decide(found: Deployment | None) -> Deployment:
-            nonlocal number
+            nonlocal number, new
+            earlier = releases.known(found, version) if found is not None else None
+            if found is not None and earlier is not None:
+                number, new = earlier.number, False
+                return found
             start = found or releases.new(name, version.created_at, self._first_generation)
             after = releases.add(start, version, version.created_at)
-            number = after.next_version - 1
+            number, new = after.next_version - 1, True
             return after
 
         await self.change(name, decide)
-        return number
+        return number, new
 
 
 def _without_deleted(name: str, body: bytes | None) -> bytes | None:

@@ -92,7 +92,7 @@ class Expectations:
         )
         self._expected.add(job.id)
         try:
-            number = await self._record.add(version)
+            number, _ = await self._record.add(version)
             try:
                 yield
             finally:

@@ -60,6 +60,17 @@ def add(deployment: Deployment, version: Version, now: datetime) -> Deployment:
     return prune(added)
 
 
+def known(deployment: Deployment, version: Version) -> Version | None:
+    """The version that was made when the same was asked for with the same key. Raises `Conflict` if it was another."""
+    found = next((each for each in deployment.versions if version.key and each.key == version.key), None)
+    if found is not None and found.asked != version.asked:
+        raise Conflict(
+            f"the idempotency key {version.key[:100]!r} stands for another version of {deployment.name}",
+            advice="use a new key for a new request",
+        )
+    return found
+
+
 def built(deployment: Deployment, number: int, now: datetime, **image: Any) -> Deployment:
     """Its image is there (the fields of `Version` that tell of it): it is to take over, unless a newer one already is.
 
@@ -186,6 +197,8 @@ def rollback(deployment: Deployment, number: int | None, now: datetime) -> Deplo
         ended_at=None,
         drain_until=None,
         restarting=[],
+        key="",
+        asked="",
     )
     return add(deployment, copy, now)
 

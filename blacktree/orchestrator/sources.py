@@ -118,7 +118,7 @@ class Sources:
         """See `SourceControl.edit`."""
         self._check_own(name)
         if changes.get("name", name) != name:
-            raise BadRequest("source.name: a source keeps its name", path="source.name", code="invalid")
+            raise Conflict("source.name: a source keeps its name", data={"path": "source.name"})
         edited: list[Source] = []
 
         def decide(before: bytes | None) -> bytes:

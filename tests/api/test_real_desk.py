@@ -41,7 +41,7 @@ class _Opened(House):
 
 
 @asynccontextmanager
-async def real_house(directory: Path, *keys: Key, **door: Any) -> AsyncIterator[_Opened]:
+async def real_house(directory: Path, *keys: Key, seconds: float = 30, **door: Any) -> AsyncIterator[_Opened]:
     """`keys`: those of its secrets; `door`: fields of `DoorConfig`."""
     (directory / "join").write_text(f"{JOIN_TOKEN}\n")
     (directory / "join").chmod(0o600)
@@ -57,7 +57,7 @@ async def real_house(directory: Path, *keys: Key, **door: Any) -> AsyncIterator[
     house = _Opened(config.door)
     place = KeyPlace(what="a test", fixed=keys)
     stop = trio.Event()
-    with trio.fail_after(30):
+    with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:
             farm = partial(serve, config, doors=house.open, signals=False, stop=stop, key_place=lambda _: place)
             house.grpc = await nursery.start(farm)

@@ -72,4 +72,4 @@ def names(kind: type[msgspec.Struct]) -> set[str]:
 def test_the_shapes_have_the_fields_that_are_told() -> None:
     assert names(shapes.Job) == names(Job) - HIDDEN_OF_JOB | {"waiting"}
     assert names(shapes.Attempt) == names(Attempt) - HIDDEN_OF_ATTEMPT
-    assert names(shapes.Version) == names(Version) - {"generation", "pull"}
+    assert names(shapes.Version) == names(Version) - {"generation", "pull", "key", "asked"}

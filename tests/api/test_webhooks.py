@@ -180,7 +180,6 @@ async def test_sources_over_http_and_websocket() -> None:
         assert answer.json["branches"] == ["main"]
         for body, path in (
             (b'{"branchs": ["main"]}', "source.branchs"),
-            (b'{"name": "other"}', "source.name"),
             (b'{"configured": true}', "source.configured"),
             (b'{"repository": "/srv/app"}', "source.repository"),
             (b'{"spec": {"ref": "main"}}', "source.spec.ref"),
@@ -189,6 +188,8 @@ async def test_sources_over_http_and_websocket() -> None:
         ):
             answer = await ask(house, "PATCH", f"{base}/app", headers=JSON, body=body)
             assert (answer.status, answer.json["path"]) == (422, path), answer.json
+        answer = await ask(house, "PATCH", f"{base}/app", headers=JSON, body=b'{"name": "other"}')
+        assert (answer.status, answer.json["path"]) == (409, "source.name")
         own = SOURCE | {"name": "own", "repository": f"http://127.0.0.1:{house.port}/team/app.git"}
         answer = await ask(house, "POST", base, headers=JSON, body=json.dumps(own).encode())
         assert answer.json["code"] == "source_is_ourselves"

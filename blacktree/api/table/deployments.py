@@ -6,11 +6,10 @@ from blacktree.api.table.jobs import EventsQuery
 from blacktree.api.table.operation import Concerns, Http, Notification, Operation, Socket
 from blacktree.deployment import DeployImage
 from blacktree.role import Role
-from blacktree.spec import JobSpec
 
 _ALL = "/api/v1/deployments"
 _ONE = f"{_ALL}/{{name}}"
-_CHANGES = ("not_found", "conflict", "invalid", "malformed", "storage_failed")
+_CHANGES = ("not_found", "conflict", "busy", "invalid", "malformed", "storage_failed")
 
 DEPLOYMENTS = (
     Operation(
@@ -18,10 +17,26 @@ DEPLOYMENTS = (
         summary="A new version of a deployment: of an image, or of what a job with `run` will build.",
         role=Role.SUBMIT,
         concerns=Concerns.SPEC,
-        errors=("invalid", "malformed", "conflict", "port_taken", "name_taken", "too_large", "draining"),
+        errors=(
+            "invalid",
+            "malformed",
+            "repository_refused",
+            "credentials_in_address",
+            "local_source_refused",
+            "unknown_secret",
+            "conflict",
+            "port_taken",
+            "busy",
+            "too_large",
+            "worker_full",
+            "draining",
+            "storage_failed",
+        ),
         result=shapes.Deployed,
-        http=Http(verb="POST", path=_ALL, body=(DeployImage, JobSpec), required=True, statuses=(201, 200), keyed=True),
-        socket=Socket(params=(DeployImage, JobSpec)),
+        http=Http(
+            verb="POST", path=_ALL, body=(DeployImage, asked.DeployJob), required=True, statuses=(201, 200), keyed=True
+        ),
+        socket=Socket(params=(DeployImage, asked.DeployJob)),
     ),
     Operation(
         name="deployment.list",
@@ -50,7 +65,7 @@ DEPLOYMENTS = (
         concerns=Concerns.DEPLOYMENT,
         errors=_CHANGES,
         result=shapes.Deployment,
-        http=Http(verb="POST", path=f"{_ONE}/stop", body=asked.Nothing),
+        http=Http(verb="POST", path=f"{_ONE}/stop", body=messages.Nothing),
         socket=Socket(params=asked.ByName),
     ),
     Operation(
@@ -60,7 +75,7 @@ DEPLOYMENTS = (
         concerns=Concerns.DEPLOYMENT,
         errors=(*_CHANGES, "nothing_to_start"),
         result=shapes.Deployment,
-        http=Http(verb="POST", path=f"{_ONE}/restart", body=asked.Nothing),
+        http=Http(verb="POST", path=f"{_ONE}/restart", body=messages.Nothing),
         socket=Socket(params=asked.ByName),
     ),
     Operation(

@@ -1,11 +1,15 @@
 """Jobs: submitted, read, watched, ended."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from blacktree.api import messages, shapes
 from blacktree.api.outline import AskOutline
 from blacktree.api.search import MOST_HITS, Question
 from blacktree.api.table.operation import Concerns, Http, Notification, Operation, Socket
+from blacktree.job import JobState
 from blacktree.role import Role
 from blacktree.spec import JobSpec
 
@@ -18,12 +22,12 @@ class ListQuery(msgspec.Struct, frozen=True):
     `limit` is moved into 1 to 500.
     """
 
-    state: list[str] = []
+    state: list[JobState] = []
     repository: str = ""
     text: str = ""
     pool: str = ""
     limit: int = 50
-    cursor: str = ""
+    cursor: Annotated[str, Meta(extra_json_schema={"format": "cursor"})] = ""
 
 
 class EventsQuery(msgspec.Struct, frozen=True):
@@ -56,7 +60,17 @@ JOBS = (
         summary="Submit a job; on record when this is answered. With a key that is known, the job it stands for.",
         role=Role.SUBMIT,
         concerns=Concerns.SPEC,
-        errors=("invalid", "malformed", "too_large", "conflict", "draining", "storage_failed"),
+        errors=(
+            "invalid",
+            "malformed",
+            "repository_refused",
+            "credentials_in_address",
+            "local_source_refused",
+            "too_large",
+            "conflict",
+            "draining",
+            "storage_failed",
+        ),
         result=shapes.Job,
         http=Http(verb="POST", path="/api/v1/jobs", body=JobSpec, required=True, statuses=(201, 200), keyed=True),
         socket=Socket(params=JobSpec),

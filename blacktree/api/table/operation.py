@@ -32,7 +32,7 @@ class Concerns(StrEnum):
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True):
-    """A route. Names in the path's braces are strings.
+    """A route. Names in the path's braces are strings, or as `names` says.
 
     `query`, `body`: structs; one that is not `required` may be left out. `statuses`: of success, the usual one first.
     `media`: of the answer. `keyed`: takes an `Idempotency-Key`.
@@ -40,6 +40,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
 
     verb: Verb
     path: str
+    names: dict[str, Shape] = {}
     query: Shape = None
     body: Shape = None
     required: bool = False

@@ -1,6 +1,8 @@
 """Pages, probes and figures: what is no part of `/api/v1`."""
 
-from blacktree.api import shapes
+from typing import Any
+
+from blacktree.api import messages, shapes
 from blacktree.api.table.operation import Http, Operation
 from blacktree.role import Role
 
@@ -9,7 +11,7 @@ PAGES = (
         name="probe.health",
         summary="The process answers.",
         role=Role.NONE,
-        result=shapes.Health,
+        result=shapes.Alive,
         http=Http(verb="GET", path="/healthz"),
     ),
     Operation(
@@ -25,6 +27,20 @@ PAGES = (
         role=Role.VIEW,
         farm=True,
         http=Http(verb="GET", path="/metrics", media="text/plain"),
+    ),
+    Operation(
+        name="api.openapi",
+        summary="This side's description, as OpenAPI 3.1.",
+        role=Role.VIEW,
+        result=dict[str, Any],
+        http=Http(verb="GET", path="/api/v1/openapi.json", query=messages.Nothing),
+    ),
+    Operation(
+        name="api.asyncapi",
+        summary="The websocket's description, as AsyncAPI 3.0.",
+        role=Role.VIEW,
+        result=dict[str, Any],
+        http=Http(verb="GET", path="/api/v1/asyncapi.json", query=messages.Nothing),
     ),
     Operation(
         name="page.home",

@@ -1,14 +1,20 @@
 """Secrets: kept, forgotten, listed by name; never read."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from blacktree.api import messages, shapes
 from blacktree.api import secrets as asked
 from blacktree.api.table.operation import Http, Operation, Socket
 from blacktree.orchestrator.secretcontrol import Rotated
 from blacktree.role import Role
-from blacktree.secret import SecretView
+from blacktree.secret import SecretKind, SecretView
 
 _ONE = "/api/v1/secrets/{kind}/{name}"
-_KEY = ("no_secrets_key", "secrets_key", "secrets_key_file", "invalid_key")
+# A name of letters, digits, `.`, `_` and `-`; of the kinds `registry` and `forge` a host, with or without a port.
+_NAMES = {"kind": SecretKind, "name": Annotated[str, Meta(extra_json_schema={"format": "secret-name"})]}
+_KEY = ("secret_locked", "no_secrets_key", "secrets_key", "secrets_key_file", "invalid_key")
 
 SECRETS = (
     Operation(
@@ -37,7 +43,7 @@ SECRETS = (
             *_KEY,
         ),
         result=SecretView,
-        http=Http(verb="PUT", path=_ONE, query=messages.Nothing, body=asked.SecretBody, required=True),
+        http=Http(verb="PUT", path=_ONE, names=_NAMES, query=messages.Nothing, body=asked.SecretBody, required=True),
         socket=Socket(params=asked.PutSecret),
     ),
     Operation(
@@ -45,8 +51,8 @@ SECRETS = (
         summary="Forget a secret.",
         role=Role.ADMIN,
         farm=True,
-        errors=("not_found", "unknown_secret", "unknown_kind", "bad_request", "storage_failed"),
-        http=Http(verb="DELETE", path=_ONE, query=messages.Nothing, statuses=(204,)),
+        errors=("not_found", "unknown_kind", "bad_request", "storage_failed"),
+        http=Http(verb="DELETE", path=_ONE, names=_NAMES, query=messages.Nothing, statuses=(204,)),
         socket=Socket(params=asked.RemoveSecret),
     ),
     Operation(

@@ -10,7 +10,7 @@ from blacktree.source import Source
 
 _ALL = "/api/v1/sources"
 _ONE = f"{_ALL}/{{name}}"
-_CHANGES = ("not_found", "conflict", "source_configured", "invalid", "malformed", "storage_failed")
+_CHANGES = ("not_found", "conflict", "source_damaged", "source_configured", "invalid", "malformed", "storage_failed")
 _HOOK = "A forge's delivery, let in by its signature."
 _HOOK_ERRORS = (
     "signature_missing",
@@ -40,7 +40,7 @@ SOURCES = (
             "source_is_ourselves",
             "storage_failed",
         ),
-        result=shapes.Source,
+        result=shapes.SourceView,
         http=Http(verb="POST", path=_ALL, body=Source, required=True, statuses=(201,)),
         socket=Socket(params=Source),
     ),
@@ -60,9 +60,9 @@ SOURCES = (
         role=Role.VIEW,
         concerns=Concerns.SOURCE,
         errors=("not_found", "bad_query", "invalid"),
-        result=shapes.Source,
+        result=shapes.SourceView,
         http=Http(verb="GET", path=_ONE, query=messages.Nothing),
-        socket=Socket(params=asked.ByName),
+        socket=Socket(params=asked.SourceByName),
     ),
     Operation(
         name="source.edit",
@@ -70,9 +70,9 @@ SOURCES = (
         role=Role.ADMIN,
         concerns=Concerns.SOURCE,
         errors=_CHANGES,
-        result=shapes.Source,
-        http=Http(verb="PATCH", path=_ONE, body=dict[str, Any], required=True),
-        socket=Socket(params=asked.Edit),
+        result=shapes.SourceView,
+        http=Http(verb="PATCH", path=_ONE, body=shapes.SourceChanges, required=True),
+        socket=Socket(params=asked.EditSource),
     ),
     Operation(
         name="source.remove",
@@ -80,9 +80,9 @@ SOURCES = (
         role=Role.ADMIN,
         concerns=Concerns.SOURCE,
         errors=_CHANGES,
-        result=shapes.Source,
+        result=shapes.SourceView,
         http=Http(verb="DELETE", path=_ONE),
-        socket=Socket(params=asked.ByName),
+        socket=Socket(params=asked.SourceByName),
     ),
     Operation(
         name="webhook.receive",

@@ -1,6 +1,6 @@
 """Tokens, login links, and the record of acts."""
 
-from blacktree.api import shapes
+from blacktree.api import messages, shapes
 from blacktree.api import tokens as asked
 from blacktree.api.table.operation import Http, Operation, Socket
 from blacktree.role import Role
@@ -26,8 +26,8 @@ TOKENS = (
         farm=True,
         errors=("bad_query", "invalid"),
         result=shapes.Tokens,
-        http=Http(verb="GET", path=_ALL, query=asked.Nothing),
-        socket=Socket(params=asked.Nothing),
+        http=Http(verb="GET", path=_ALL, query=messages.Nothing),
+        socket=Socket(params=messages.Nothing),
     ),
     Operation(
         name="token.self",
@@ -35,8 +35,8 @@ TOKENS = (
         role=Role.VIEW,
         errors=("bad_query", "invalid"),
         result=shapes.Token,
-        http=Http(verb="GET", path=f"{_ALL}/self", query=asked.Nothing),
-        socket=Socket(params=asked.Nothing),
+        http=Http(verb="GET", path=f"{_ALL}/self", query=messages.Nothing),
+        socket=Socket(params=messages.Nothing),
     ),
     Operation(
         name="token.revoke",
@@ -45,8 +45,8 @@ TOKENS = (
         farm=True,
         errors=("bad_query", "not_found", "farm_token", "invalid", "storage_failed"),
         result=shapes.Token,
-        http=Http(verb="DELETE", path=f"{_ALL}/{{name}}", query=asked.Nothing),
-        socket=Socket(params=asked.ByName),
+        http=Http(verb="DELETE", path=f"{_ALL}/{{name}}", query=messages.Nothing),
+        socket=Socket(params=asked.TokenByName),
     ),
     Operation(
         name="token.link",
