@@ -64,6 +64,7 @@ class DoorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     public_url: str = ""
     allowed_hosts: list[str] = []
     allowed_origins: list[str] = []
+    cors_origins: list[str] = []
     tls_certificate_file: str = ""
     tls_key_file: str = ""
     trusted_proxies: list[str] = []

@@ -86,8 +86,10 @@ class Auth:
         """Whether whoever was let in would be let in again: not revoked, not expired."""
         return self.token(actor.token) is not None and (actor.until is None or actor.until > time.time())
 
-    def check_place(self, headers: Headers, actor: Actor | None) -> None:
+    def check_place(self, headers: Headers, actor: Actor | None, *, foreign: bool = False) -> None:
         """Refuse a browser that was lured here: a foreign `Host` (DNS rebinding) or a foreign `Origin`.
+
+        `foreign`: pages of this origin may come nevertheless, but never by a cookie.
 
         Raises `NotAllowed` (code `host_not_allowed` or `origin_not_allowed`). Programs send no Origin and pass.
         """
@@ -105,6 +107,8 @@ class Auth:
             return
         origin = origin.lower()
         if origin in (f"http://{host.lower()}", f"https://{host.lower()}") or origin in self._origins:
+            return
+        if foreign and not (actor is not None and actor.ambient):
             return
         raise NotAllowed(
             f"pages of {origin[:100]!r} may not use this door",

@@ -9,7 +9,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from blacktree.api.answers import json_answer
+from blacktree.api.answers import digest_tag, events_answer, json_answer
 from blacktree.api.auth import Actor
 from blacktree.api.frame import text_frame
 from blacktree.api.handler import Handler, Method
@@ -192,7 +192,7 @@ class DeploymentRoutes:
         body = await _events(self._control, _name(request), from_seq, limit)
         end = await self._control.next_seq(_name(request)) - 1
         # How long the log is, for whoever wants to begin at its end.
-        return Response(body, headers={"content-type": "application/json", "blacktree-end-seq": str(end)})
+        return await events_answer(request, body, digest_tag(body), {"blacktree-end-seq": str(end)})
 
     async def log(self, request: Request) -> Response:
         asked(request)

@@ -75,6 +75,8 @@ def codes_of(operation: Operation) -> list[str]:
         codes += [*_BODY_ERRORS, *(("length_required",) if http.required else ())]
     if http is not None and http.query is not None:
         codes.append("bad_query")
+    if http is not None and http.media != "*/*":
+        codes.append("bad_accept")
     return list(dict.fromkeys([*codes, *COMMON_ERRORS]))
 
 

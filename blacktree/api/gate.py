@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.responses import Response
+
 from blacktree.api import pages
 from blacktree.api.access import unauthorized
 from blacktree.api.answers import page, refusal
@@ -41,6 +43,7 @@ class Gate:
                 self._tally.answered(message["status"])
                 present = {name for name, _ in message["headers"]}
                 extra = [(name, value) for name, value in _SAFE if name not in present]
+                extra += desk.cors.headers(scope["path"], headers)
                 message["headers"] = [*message["headers"], *extra]
             elif message.get("more_body") and actor is not None and not desk.auth.holds(actor):
                 raise Gone("the token was revoked in the middle of an answer")
@@ -49,6 +52,10 @@ class Gate:
         try:
             address, secure = desk.came(headers, scope["client"][0], scope["scheme"] == "https")
             scope["client"], scope["scheme"] = (address, 0), "https" if secure else "http"
+            told = desk.cors.preflight(scope["method"], scope["path"], headers)
+            if told is not None:
+                await Response(status_code=204, headers=dict(_text(told)))(scope, receive, send)
+                return
             scope["state"]["actor"] = actor = desk.known(headers, scope["server"][1], address)
             # Whoever sends a webhook proves it by a signature (api/webhooks.py).
             signed = scope["method"] == "POST" and scope["path"].startswith(WEBHOOKS_PATH)
@@ -60,11 +67,15 @@ class Gate:
                     return
                 raise unauthorized()
             if scope["method"] not in ("GET", "HEAD"):
-                desk.auth.check_place(headers, actor)
+                desk.auth.check_place(headers, actor, foreign=desk.cors.permits(headers.get("origin")))
         except (NotAllowed, Unavailable) as error:
             await refusal(error)(scope, receive, safely)
             return
         await self._views.of(actor).app(scope, receive, safely)
+
+
+def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
 _SAFE = [

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from blacktree.api import messages, pages
-from blacktree.api.answers import json_answer, page, refusal
+from blacktree.api.answers import events_answer, json_answer, page, refusal
 from blacktree.api.assets import Assets
 from blacktree.api.asyncapi import asyncapi
 from blacktree.api.auth import Actor, cookie_name
@@ -192,7 +192,8 @@ class _Routes:
         body = b'{"events":[%b],"next_seq":%d}' % (piece.body, piece.next_seq)
         end = (await self._control.job(_id(request))).job.next_seq
         # How long the log is, for whoever wants to begin at its end.
-        return Response(body, headers={"content-type": "application/json", "blacktree-end-seq": str(end - 1)})
+        tag = f'"{from_seq}-{piece.next_seq}"'
+        return await events_answer(request, body, tag, {"blacktree-end-seq": str(end - 1)})
 
     async def search(self, request: Request) -> Response:
         query = asked(request, "text", "errors", "step", "from_seq", "limit")

@@ -20,7 +20,8 @@ _ABOUT = (
 )
 _HEADERS: dict[str, tuple[str, ...]] = {
     "job.log": ("Range", "If-None-Match", "If-Range"),
-    "deployment.log": ("Range",),
+    "deployment.log": ("Range", "If-None-Match", "If-Range"),
+    "deployment.events": ("If-None-Match",),
     "job.events": ("If-None-Match",),
 }
 _HEADER_TEXTS = {
@@ -139,9 +140,11 @@ def _responses(operation: Operation, http: Http, schemas: Schemas) -> dict[str, 
     found: dict[str, Schema] = {}
     for status in http.statuses:
         found[str(status)] = {"description": phrase(status)}
+        if status == 304:
+            continue
         if operation.result is not None and http.media == "application/json":
             found[str(status)]["content"] = {http.media: {"schema": schemas.of(operation.result)}}
-        elif operation.result is None and status not in (204, 304) and http.media != "application/json":
+        elif operation.result is None and status != 204 and http.media != "application/json":
             found[str(status)]["content"] = {http.media: {"schema": {"type": "string"}}}
     problem = {_PROBLEM: {"schema": schemas.of(shapes.Problem)}}
     for status, codes in statuses_of(operation).items():

@@ -53,11 +53,12 @@ def state_named(name: str) -> JobState:
         raise BadRequest(f"no such state: {name[:100]!r}", path="state", code="bad_query", advice=advice) from None
 
 
-def asked_range(request: Request, size: int) -> tuple[int, int, int]:
+def asked_range(request: Request, size: int, tag: str) -> tuple[int, int, int]:
     """First byte, last byte, status. RFC 9110, section 14: what is not understood is ignored, what cannot be is 416."""
     found = _RANGE.match(request.headers.get("range", ""))
-    # With If-Range a client holds a validator; we give none, so the whole is the safe answer.
-    if found is None or "if-range" in request.headers or found["first"] + found["last"] == "":
+    # With If-Range it wants the rest of what it holds: of something else the whole is the safe answer.
+    stale = request.headers.get("if-range", tag) != tag
+    if found is None or stale or found["first"] + found["last"] == "":
         return 0, size - 1, 200
     if found["first"] == "":
         first, last = max(0, size - int(found["last"])), size - 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from blacktree.api.auth import Actor, Auth, Headers
+from blacktree.api.cors import Cors
 from blacktree.api.limits import Limits, network_of
 from blacktree.api.presence import Presence
 from blacktree.api.proxies import Proxies, plain_address
@@ -18,6 +19,7 @@ class Reception:
         """Raises `BadRequest` for a proxy that is no address."""
         self.auth = auth
         self.link = link
+        self.cors = Cors(config.cors_origins)
         self.limits = Limits(config)
         self.proxies = Proxies(config.trusted_proxies, config.forwarded_for_header, config.forwarded_proto_header)
         self.presence = Presence(auth, control.tokens)

@@ -29,6 +29,7 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
     "Source": {"repository": {"format": "git-address"}, "forge_url": {"format": "uri", "pattern": "^https?://"}},
     "SourceChanges": {"repository": {"format": "git-address"}, "forge_url": {"format": "uri", "pattern": "^https?://"}},
     "NewToken": {
+        "role": {"enum": ["view", "submit", "admin"]},
         "name": {"pattern": "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"},
         "repositories": {"items": {"type": "string", "format": "repository-pattern"}},
     },
@@ -100,6 +101,8 @@ def refine(components: dict[str, dict[str, Any]]) -> None:
                 target = properties[field]
                 # Of `string or null` it is the string that the rule is for.
                 target = next((each for each in target.get("anyOf", ()) if each.get("type") != "null"), target)
+                if "enum" in extra:
+                    target.clear()
                 target.update(extra)
     for name, extra in WHOLE.items():
         if name in components:

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from blacktree.api.access import check
 from blacktree.api.auth import Actor
 from blacktree.api.handler import Handler
+from blacktree.api.negotiation import check_accept
 from blacktree.api.table import METHODS, ROUTES, Operation
 from blacktree.api.trail import Trail, code_of
 from blacktree.errors import Broken
@@ -44,6 +45,8 @@ def check_methods(methods: Iterable[str]) -> None:
 def _by_verb(verbs: dict[str, tuple[Operation, Handler]], trail: Trail) -> Handler:
     async def chosen(request: Request) -> Response:
         operation, handler = verbs["GET" if request.method == "HEAD" else request.method]
+        assert operation.http is not None
+        check_accept(request.headers.get("accept"), operation.http.media)
         request.state.operation = operation
         actor = request.state.actor
         if not operation.acts or actor is None:

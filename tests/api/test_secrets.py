@@ -106,7 +106,7 @@ async def test_rotating(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with open_house() as house:
         await put(house, "build/x", {"value": VALUE})
         answer = await ask(house, "POST", "/api/v1/secrets/rotate")
-        assert answer.status == 422
+        assert answer.status == 409
         assert "--new-key-file" in answer.json["advice"]
         body = json.dumps({"new_key_file": "relative"}).encode()
         assert (await ask(house, "POST", "/api/v1/secrets/rotate", headers=JSON, body=body)).status == 422
@@ -125,7 +125,7 @@ async def test_over_the_websocket() -> None:
         assert (await talker.error("secret.get", {"kind": "build", "name": "npm"}))["code"] == -32601
         assert await talker.result("secret.remove", {"kind": "build", "name": "npm"}) == {}
         assert (await talker.error("secret.remove", {"kind": "build", "name": "npm"}))["code"] == -32001
-        assert (await talker.error("secret.rotate", {}))["code"] == -32602
+        assert (await talker.error("secret.rotate", {}))["code"] == -32002
 
 
 async def test_the_client() -> None:

@@ -105,7 +105,7 @@ DEPLOYMENTS = (
         concerns=Concerns.DEPLOYMENT,
         errors=("not_found", "bad_query", "invalid"),
         result=shapes.DeploymentEventPage,
-        http=Http(verb="GET", path=f"{_ONE}/events", query=EventsQuery),
+        http=Http(verb="GET", path=f"{_ONE}/events", query=EventsQuery, statuses=(200, 304)),
         socket=Socket(params=asked.ReadLog),
     ),
     Operation(
@@ -114,7 +114,7 @@ DEPLOYMENTS = (
         role=Role.VIEW,
         concerns=Concerns.DEPLOYMENT,
         errors=("not_found", "bad_query", "bad_range", "log_gone"),
-        http=Http(verb="GET", path=f"{_ONE}/log", query=messages.Nothing, statuses=(200, 206), media="text/plain"),
+        http=Http(verb="GET", path=f"{_ONE}/log", query=messages.Nothing, statuses=(200, 206, 304), media="text/plain"),
     ),
     Operation(
         name="deployment.watch",

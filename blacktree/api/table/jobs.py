@@ -122,7 +122,7 @@ JOBS = (
         concerns=Concerns.JOB,
         errors=("not_found", "bad_query", "invalid"),
         result=shapes.EventPage,
-        http=Http(verb="GET", path=f"{_ONE}/events", query=EventsQuery),
+        http=Http(verb="GET", path=f"{_ONE}/events", query=EventsQuery, statuses=(200, 304)),
         socket=Socket(params=messages.ReadEvents),
     ),
     Operation(
@@ -151,7 +151,7 @@ JOBS = (
         role=Role.VIEW,
         concerns=Concerns.JOB,
         errors=("not_found", "bad_query", "bad_range", "log_gone"),
-        http=Http(verb="GET", path=f"{_ONE}/log", query=messages.Nothing, statuses=(200, 206), media="text/plain"),
+        http=Http(verb="GET", path=f"{_ONE}/log", query=messages.Nothing, statuses=(200, 206, 304), media="text/plain"),
     ),
     Operation(
         name="job.watch",
