@@ -25,7 +25,9 @@ class Schemas:
         unique = list({repr(kind): kind for kind in kinds}.values())
         found, components = msgspec.json.schema_components(unique, ref_template=PREFIX + "{name}")
         self._of = {repr(kind): portable(schema) for kind, schema in zip(unique, found, strict=True)}
-        self.components: dict[str, Schema] = {name: portable(schema) for name, schema in sorted(components.items())}
+        self.components: dict[str, Schema] = {
+            short_name(name): portable(schema) for name, schema in sorted(components.items())
+        }
         refine(self.components)
         for name, example in EXAMPLES.items():
             if name in self.components:
@@ -44,6 +46,15 @@ class Schemas:
         return portable(fields), component.get("required", [])
 
 
+def short_name(name: str) -> str:
+    """A component's name: msgspec gives modules, too, where two structs are called the same.
+
+    >>> short_name("Job"), short_name("blacktree.api.notify.ByName")
+    ('Job', 'NotifyByName')
+    """
+    return name if "." not in name else "".join(part[:1].upper() + part[1:] for part in name.split(".")[-2:])
+
+
 def _without_null(schema: Schema) -> Schema:
     """In a query there is no null: what is not given is left out."""
     rest = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
@@ -60,11 +71,18 @@ def either(shape: Shape) -> tuple[Any, ...]:
 def portable(value: Any) -> Any:
     """As JSON Schema 2020-12 has it: no `\\Z` in patterns."""
     if isinstance(value, dict):
-        return {
-            key: each.replace(r"\Z", "$") if key == "pattern" and isinstance(each, str) else portable(each)
-            for key, each in value.items()
-        }
+        return {key: _portable(key, each) for key, each in value.items()}
     return [portable(each) for each in value] if isinstance(value, list) else value
+
+
+def _portable(key: str, value: Any) -> Any:
+    if key == "pattern" and isinstance(value, str):
+        return value.replace(r"\Z", "$")
+    if key == "$ref" and isinstance(value, str):
+        return PREFIX + short_name(value.removeprefix(PREFIX))
+    if key == "mapping" and isinstance(value, dict):
+        return {name: _portable("$ref", each) for name, each in value.items()}
+    return portable(value)
 
 
 def codes_of(operation: Operation) -> list[str]:

@@ -9,7 +9,7 @@ from msgspec import Meta
 from blacktree.audit import AuditEntry
 from blacktree.deployment import VersionState
 from blacktree.event import FarmEvent
-from blacktree.job import Failure, Image, JobState, Origin, StepRecord
+from blacktree.job import Failure, Image, JobState, Origin, Part, StepRecord
 from blacktree.notification import Target as DeclaredTarget
 from blacktree.orchestrator.control import QueueView, WorkerView
 from blacktree.orchestrator.deploymentcontrol import ReplicaView
@@ -35,7 +35,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `waiting` says why it waits, if it does; `tries` counts the attempts that were lost or may be retried."""
+    """A job. `waiting` says why it waits, if it does; `tries` counts the attempts that were lost or may be retried.
+
+    `parts`: the jobs that build it, one a platform, where no single worker does; each of them names it in `part_of`.
+    """
 
     id: str
     state: JobState
@@ -56,6 +59,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retry_of: str | None
     origin: Origin | None
     trace: str | None = None
+    part_of: str | None
+    parts: list[Part]
     cancel_reason: str | None = None
 
 

@@ -21,7 +21,7 @@ from tests.api.little import TOKEN
 WORD = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 PATH = st.lists(WORD, min_size=1, max_size=3).map("/".join)
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-LEAST = 150
+LEAST = 100
 
 
 def settings(full: bool) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def settings(full: bool) -> dict[str, Any]:
         "seed": 1,
         "headers": HEADERS,
         "checks": {"enabled": True},
-        "generation": {"deterministic": True, "max-examples": 20 if full else 3, "database": "none"},
+        "generation": {"deterministic": True, "max-examples": 20 if full else 2, "database": "none"},
         "phases": {"coverage": {"enabled": full}, "stateful": {"enabled": full}},
         "continue-on-failure": True,
         "request-timeout": 40,
