@@ -19,6 +19,7 @@ _WORKER = {
     "labels": {},
     "platform": "linux/amd64",
     "platforms": ["linux/amd64"],
+    "emulated": [],
     "version": "0.1.0",
     "address": "10.0.0.7:6000",
     "slots": 4,

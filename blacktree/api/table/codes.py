@@ -12,8 +12,8 @@ _KINDS: dict[type[BlacktreeError], str] = {
     TooLarge: "too_large worker_full",
     NotFound: "not_found log_gone",
     Conflict: """
-        conflict not_ended not_stopped busy port_taken nothing_to_start nothing_earlier not_built source_configured
-        source_damaged secret_locked token_exists farm_token no_secrets_key
+        conflict not_ended not_stopped busy port_taken nothing_to_start nothing_earlier not_built
+        source_configured target_configured source_damaged secret_locked token_exists farm_token no_secrets_key
     """,
     NotAllowed: """
         not_allowed unauthorized host_not_allowed origin_not_allowed signature_missing signature_wrong source_required
@@ -29,4 +29,4 @@ KIND_OF: dict[str, type[BlacktreeError]] = {code: kind for kind, codes in _KINDS
 
 def numbers_of(code: str) -> tuple[int, int]:
     """The JSON-RPC code and the HTTP status of an error with this code."""
-    return numbers(KIND_OF[code]("", code=code))
+    return numbers(KIND_OF.get(code, BadRequest)("", code=code))
