@@ -58,6 +58,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[StepRecord]
     retry_of: str | None
     origin: Origin | None
+    part_of: str | None = None
+    parts: list[Part] = []
     trace: str | None = None
     part_of: str | None
     parts: list[Part]
