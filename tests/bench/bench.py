@@ -25,8 +25,10 @@ class NotHere(Exception):
 class Bench:
     """One run of the bench. Close it, or use it as a context manager: it ends what it started."""
 
-    def __init__(self, *, quick: bool) -> None:
+    def __init__(self, *, quick: bool, minutes: float | None = None) -> None:
         self.quick = quick
+        self.minutes = minutes or (0.2 if quick else 10.0)
+        """How long what goes on for long goes on."""
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="blacktree-bench-")))
         self._node: RabbitNode | None = None

@@ -4,7 +4,7 @@ import { chart } from "/viewer/charts.js";
 import { action, bytes, count, duration, element, plain, repositoryName, since, span, state } from "/viewer/format.js";
 
 const room = (name, value, kind, ...details) =>
-  element("div", { class: `room ${kind}` }, element("h3", {}, name), element("strong", {}, value), details.filter(Boolean).map((each) => element("small", {}, each)));
+  element("div", { class: `room ${kind}` }, element("h2", {}, name), element("strong", {}, value), details.filter(Boolean).map((each) => element("small", {}, each)));
 
 export function house({ queue, info, rates, workers }) {
   const figures = info?.figures ?? {};
