@@ -46,7 +46,7 @@ FRAMES = """() => {
 # From the beginning of the navigation to the first frame that shows what was asked for.
 OPENED = """() => {
   const look = () => {
-    const row = document.querySelector(window.awaited ?? '.row.selected.log, .rows.end .row.moved:last-child');
+    const row = document.querySelector(window.awaited);
     if (row) setTimeout(() => { window.opened_after ??= performance.now(); });
     else requestAnimationFrame(look);
   };
@@ -133,7 +133,8 @@ def _opened(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
     _wait(farm, job)
     size = len(f"line {lines} of a long log, as long as most are\n") * lines
     for name, place, awaited in (
-        ("its end", "", f".row[data-seq='{lines + 6}']"),
+        # Behind the lines: the step's end and the job's.
+        ("its end", f"/L{lines + 6}", ".row.selected.moved"),
         ("its middle", f"/L{lines // 2}", ".row.selected.log"),
     ):
         found = []
@@ -142,9 +143,6 @@ def _opened(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
                 page.goto("about:blank")
                 page.add_init_script(f"window.awaited = {json.dumps(awaited)}; ({OPENED})()")
                 page.goto(f"{farm.url}/#/job/{job}{place}")
-                if not place:
-                    page.locator(".logview").focus()
-                    page.keyboard.press("End")
                 page.wait_for_function("() => window.opened_after", timeout=60_000)
                 found.append(page.evaluate("window.opened_after") / 1000)
         yield Figure(

@@ -27,7 +27,7 @@ export class Log {
     this.onFold = onFold;
     Object.assign(this.look, { folds: onFold ? folds : null, href });
     this.lines = element("div", { class: "lines" });
-    this.rows = element("div", { class: "rows" }, this.lines);
+    this.rows = element("div", { class: "rows", tabindex: "0", role: "group", "aria-label": "Lines" }, this.lines);
     this.sheet = element("div", { class: "sheet" }, this.rows);
     this.spacer = element("div", { class: "spacer" }, this.sheet);
     this.view = element("div", { class: "logview", tabindex: "0", role: "region", "aria-label": label }, this.spacer);
@@ -199,7 +199,7 @@ export class Log {
   }
 
   #key(event) {
-    if (event.target !== this.view || event.ctrlKey || event.metaKey || event.altKey) return;
+    if ((event.target !== this.view && event.target !== this.rows) || event.ctrlKey || event.metaKey || event.altKey) return;
     const page = Math.max(1, this.#fits - 2);
     const moves = { ArrowUp: -1, ArrowDown: 1, PageUp: -page, PageDown: page, " ": event.shiftKey ? -page : page };
     if (event.key in moves) this.#move(this.#top + moves[event.key]);

@@ -49,7 +49,7 @@ function content(made, event, look) {
       if (!look.folds) return text("", `▸ ${plain(event.name)}`);
       const key = keyOf(event);
       const folded = look.folds.folded.has(key);
-      return text("", element("button", { type: "button", class: "fold", "aria-expanded": String(!folded), dataset: { fold: key }, tabindex: "-1" },
+      return text("", element("button", { type: "button", class: "fold", "aria-expanded": String(!folded), dataset: { fold: key } },
         element("span", { class: "arrow", "aria-hidden": "true" }), plain(event.name)),
       folded ? element("span", { class: "hidden-lines" }, count(look.folds.lines(key), "line")) : null);
     }
