@@ -10,14 +10,15 @@ ESC = "\x1b"
 HOST = "https://git.example"
 
 
-def ask(farm: WholeFarm, path: str, body: Any = None) -> Any:
+def ask(farm: WholeFarm, path: str, body: Any = None, *, method: str | None = None) -> Any:
     """The farm's answer to a request with its token."""
     headers = {"authorization": f"Bearer {(farm.state / 'token').read_text().strip()}"}
     data = None
     if body is not None:
         data = json.dumps(body).encode()
         headers["content-type"] = "application/json"
-    with urllib.request.urlopen(urllib.request.Request(f"{farm.url}{path}", data, headers), timeout=20) as answer:
+    request = urllib.request.Request(f"{farm.url}{path}", data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=40) as answer:
         return json.load(answer)
 
 
