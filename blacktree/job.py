@@ -75,6 +75,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str
     digest: str = ""
 
+    @property
+    def tag(self) -> str:
+        """Under which it is pushed until the whole is put together."""
+        return f"bt-{self.job_id}-part"
+
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One step of the current attempt, as far as it got."""

@@ -155,7 +155,11 @@ class House(Parts):
         await self.deployments.start()
         await self.reconciler.start()
         await self.tokens.start()
-        adopted = self.book.enter(await self.store.unfinished())
+        unfinished = await self.store.unfinished()
+        for whole in unfinished:
+            if whole.gathers:
+                self.splits.take(whole.id)
+        adopted = self.book.enter(job for job in unfinished if not job.gathers)
         async with trio.open_nursery() as services:
             await services.start(self.broker.run)
             await services.start(self.chronicle.run)
@@ -165,6 +169,7 @@ class House(Parts):
             await services.start(self.tokens.run)
             await services.start(self.workers.run)
             await services.start(self.losses.run)
+            await services.start(self.splits.run)
             await services.start(self.deployments.run)
             serve_grpc = partial(serve_orchestrator, self.registration, settings.grpc_listen, join_token=token, tls=tls)
             address = await services.start(serve_grpc)

@@ -126,6 +126,9 @@ class Desk:
             raise Conflict(
                 f"job {job_id} is {old.state}", code="not_ended", advice="wait for its end, or cancel it first"
             )
+        if old.part_of is not None:
+            advice = f"`blacktree retry {old.part_of}` builds all of it again"
+            raise Conflict(f"job {job_id} is a part of job {old.part_of}", code="is_a_part", advice=advice)
         spec = msgspec.structs.replace(old.spec, idempotency_key=None, traceparent=None)
         job, _ = await self._create(spec, id=new_id(), commit=old.commit, retry_of=old.id, origin=old.origin)
         return await self._view(job)
@@ -186,7 +189,20 @@ class Desk:
         return Found(jobs=[await self._view(job) for job in page.jobs], cursor=page.cursor)
 
     async def _view(self, job: Job, *, place: bool = False) -> JobView:
+        if job.gathers:
+            return JobView(job=job, waiting=await self._waiting_parts(job))
         return JobView(job=job, waiting=await self._waiting(job, place) if job.state is JobState.QUEUED else None)
+
+    async def _waiting_parts(self, whole: Job) -> str | None:
+        """Which of its parts waits, and why."""
+        for part in whole.parts:
+            try:
+                job = await self._store.get(part.job_id)
+            except NotFound:
+                continue
+            if job.state is JobState.QUEUED:
+                return f"{part.platform}: {await self._waiting(job, False)}"
+        return None
 
     async def _waiting(self, job: Job, place: bool) -> str:
         if job.not_before is not None and job.not_before > now():

@@ -61,7 +61,8 @@ class Groups:
         self._take(commit.job)
 
     def _take(self, job: Job) -> None:
-        if job.origin is None:
+        # A part goes with its whole.
+        if job.origin is None or job.part_of is not None:
             return
         key = (job.origin.source, group_of(job.origin))
         if not job.ended:

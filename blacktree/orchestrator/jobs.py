@@ -9,9 +9,10 @@ import structlog
 import trio
 
 from blacktree.broker.base import Delivery
+from blacktree.clock import new_id
 from blacktree.errors import BadRequest, BlacktreeError, BrokerLost, Conflict, NotFound, StorageFailed, Unavailable
-from blacktree.job import Failure, Job, JobState
-from blacktree.orchestrator import moves
+from blacktree.job import Failure, Job, JobState, Part
+from blacktree.orchestrator import moves, parting
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.claim import Claim
 from blacktree.orchestrator.held import Book, Held
@@ -163,7 +164,13 @@ class Jobs:
         if not self._workers.can_go(pool, want):
             self._parking.put(known)
             return None
-        return self._workers.way(pool, want).needs
+        way = self._workers.way(pool, want)
+        if way.split:
+            parts = [Part(platform=platform, job_id=new_id()) for platform in known.spec.platforms]
+            decide = parting.split(known.generation, parts, self._rules)
+            await self._ledger.insist(partial(self._store.change, known.id, decide))
+            return None
+        return way.needs
 
     async def _known(self, job_id: str) -> Job:
         recent = self._recent.get(job_id)

@@ -67,6 +67,9 @@ def announce(job: Job, records: Sequence[Record], rules: Rules, first_seq: int =
                     "reason": record.reason,
                 }
                 told.append(Outgoing(kind="event", job_id=job.id, body=msgspec.json.encode(body)))
+    # A part is nobody's order: its whole answers.
+    if job.part_of is not None:
+        return told
     if rules.herald is not None:
         told += rules.herald(job, records)
     if rules.status and job.state in ENDED:

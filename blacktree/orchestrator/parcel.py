@@ -7,7 +7,7 @@ from blacktree.orchestrator.clonetokens import CloneTokens, Unusable
 from blacktree.orchestrator.enclosure import Enclosed
 from blacktree.orchestrator.held import Held
 from blacktree.rpc.codec import assignment_to_wire
-from blacktree.rpc.peer import MAX_MESSAGE_BYTES, Assignment
+from blacktree.rpc.peer import MAX_MESSAGE_BYTES, Assignment, PartImage
 
 # The list around it.
 FRAME_BYTES = 64
@@ -49,6 +49,8 @@ class Parcels:
             trusted=job.origin is None or job.origin.may("push") or job.origin.may("cache"),
             cache_from=await self._cache_for(job),
             traceparent=job.trace or "",
+            part=job.part_of is not None,
+            parts=[PartImage(platform=each.platform, digest=each.digest, tag=each.tag) for each in job.parts],
         )
         return enclosed.failure or unsendable(assignment) or assignment
 

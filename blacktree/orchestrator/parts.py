@@ -43,6 +43,7 @@ from blacktree.orchestrator.runlogs import RuntimeLogs
 from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.scaler import Scaler
 from blacktree.orchestrator.sources import Sources, own_places
+from blacktree.orchestrator.splits import Splits
 from blacktree.orchestrator.statuses import Statuses
 from blacktree.orchestrator.targets import Targets
 from blacktree.orchestrator.tokens import Tokens
@@ -104,6 +105,7 @@ class Parts:
             ping_seconds=settings.health_interval_seconds,
             changed=self.journal.touch,
         )
+        self.splits = Splits(store, rules)
         self.losses = Losses(store, self.workers, self.book, rules)
         self.vault = Vault(
             store, Keyring(key_place), lambda type, text, about: self.chronicle.note(type, text, subject=about)
@@ -242,6 +244,7 @@ class Parts:
         for listener in (
             self.book.on_commit,
             self.parking.on_commit,
+            self.splits.on_commit,
             self.recent.on_commit,
             self.relay.on_commit,
             self.tokens.on_commit,

@@ -92,7 +92,7 @@ class Publications:
         body = _encode(Publication(job_id=job.id, since=since, until=now() + timedelta(seconds=seconds) + MARGIN))
         writes = [(NAMES, reference, body) for reference in granted]
         # Nobody builds on what came from somebody who may not share a cache.
-        if granted and job.spec.image is not None and _may(job, "cache"):
+        if granted and job.part_of is None and job.spec.image is not None and _may(job, "cache"):
             image = _encode(LastImage(reference=granted[0], repository=job.spec.repository))
             writes.append((IMAGES, job.spec.image, image))
         await self._write(writes)

@@ -21,6 +21,7 @@ from blacktree.rpc.peer import (
     AttemptName,
     AttemptReport,
     Batch,
+    PartImage,
     PingAnswer,
     Registration,
     Report,
@@ -67,6 +68,10 @@ def assignment_to_wire(assignment: Assignment) -> worker_pb2.Assignment:
         clone_token=assignment.clone_token,
         untrusted=not assignment.trusted,
         cache_from=assignment.cache_from,
+        part=assignment.part,
+        parts=[
+            worker_pb2.PartImage(platform=each.platform, digest=each.digest, tag=each.tag) for each in assignment.parts
+        ],
         logins=logins_to_wire(assignment.logins),
         traceparent=assignment.traceparent,
     )
@@ -83,6 +88,15 @@ def assignment_from_wire(wire: worker_pb2.Assignment) -> Assignment:
         clone_token=text(wire.clone_token, "clone_token"),
         trusted=not wire.untrusted,
         cache_from=[text(each, "cache_from", MAX_NAME) for each in few(wire.cache_from, "cache_from", MAX_NAMES)],
+        part=wire.part,
+        parts=[
+            PartImage(
+                platform=given(each.platform, "part.platform", 64),
+                digest=given(each.digest, "part.digest", 256),
+                tag=given(each.tag, "part.tag", 128),
+            )
+            for each in few(wire.parts, "parts", MAX_NAMES)
+        ],
         logins=logins_from_wire(wire.logins),
         traceparent=text(wire.traceparent, "traceparent", 55),
     )

@@ -34,6 +34,14 @@ class AttemptName(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.job_id}/{self.attempt}"
 
 
+class PartImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One platform's image in the registry, and the tag that keeps it there until it is in the list."""
+
+    platform: str
+    digest: str
+    tag: str
+
+
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """A job handed to a worker. `commit` is set when an earlier attempt resolved the ref.
 
@@ -41,6 +49,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     `trusted` false: no push, no shared cache, none of the worker's own secrets and logins (see `job.Origin`).
     `cache_from`: what this image was last published as.
     `traceparent`: the job's own span (W3C Trace Context), if it is traced.
+    `part`: it is one platform of another job, and gets no name on the engine. `parts`: all of its platforms are pushed
+    and only to be put together; a worker that does not know this builds them itself.
     `logins` are the farm's, by registry host (Docker Hub is `docker.io`). They and `secrets` stay in memory.
     """
 
@@ -52,6 +62,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     clone_token: str = ""
     trusted: bool = True
     cache_from: list[str] = []
+    part: bool = False
+    parts: list[PartImage] = []
     logins: dict[str, RegistryLogin] = {}
     traceparent: str = ""
 

@@ -11,14 +11,14 @@ import trio
 from blacktree.concurrency.threads import in_thread
 from blacktree.concurrency.tracing import Tracer
 from blacktree.config import WorkerConfig
-from blacktree.errors import BlacktreeError, EngineLost
+from blacktree.errors import BlacktreeError, EngineLost, StepFailed
 from blacktree.job import Failure, Image, Outcome
 from blacktree.providers.aws.ecr import Ecr, settings_of
 from blacktree.providers.base import Provider, Unproven
 from blacktree.providers.docker.logins import reader
 from blacktree.rpc.peer import Assignment
 from blacktree.secretfiles import SecretDirectory
-from blacktree.services.core.context import Build
+from blacktree.services.core.context import Build, Pushed
 from blacktree.services.core.masking import Masker
 from blacktree.services.core.workspace import open_workspace
 from blacktree.worker import logins
@@ -36,6 +36,8 @@ log = structlog.get_logger()
 # How long a build whose end could not be shown holds back its outcome while the engine is swept.
 PROOF_SECONDS = 8.0
 PROOF_PAUSE_SECONDS = 0.25
+# The one step that puts together what other jobs have built and pushed.
+PUSH = "push"
 
 
 class Pipeline:
@@ -92,8 +94,12 @@ class Pipeline:
                 async with open_workspace(self._identity.state, attempt.name.job_id, attempt.name.attempt) as workspace:
                     build = await self._prepare(attempt, sink, workspace)
                     for name, make in self._steps:
+                        if build.parts and name != PUSH:
+                            continue
                         running = name
                         await make().run(build)
+                    if build.parts and build.image is None:
+                        raise _no_push()
                     # Every step is done: from here on the build has succeeded, whatever is ordered.
                     complete = True
         except Exception as error:
@@ -164,6 +170,8 @@ class Pipeline:
             commit=assignment.commit,
             trusted=assignment.trusted,
             cache_from=assignment.cache_from,
+            part=assignment.part,
+            parts=[Pushed(platform=each.platform, digest=each.digest, tag=each.tag) for each in assignment.parts],
             secrets=secrets,
             clone_token=assignment.clone_token,
             login=logins.login_for(assignment, self._login),
@@ -177,6 +185,11 @@ class Pipeline:
             return assignment.secrets
         store = SecretDirectory(self._config.secrets_directory)
         return assignment.secrets | await in_thread(lambda: store.read(missing))
+
+
+def _no_push() -> StepFailed:
+    advice = "name it, or let another pool's workers put the parts together"
+    return StepFailed("there is no step `push` in worker.steps", code="no_push_step", advice=advice, step=PUSH)
 
 
 def _nameless(build: Build) -> Image | None:

@@ -1,10 +1,21 @@
 """Jobs with a platform go where it is built, and hold up nobody where it is not."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest
 
 from tests.orchestrator.conftest import House, open_house
 
 AMD, ARM = "linux/amd64", "linux/arm64"
+CALM = {"lease_seconds": 60.0}
+"""No lease runs out here, however slow the machine is."""
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, memory=True, **CALM) as opened:
+        yield opened
 
 
 async def parked(house: House, job_id: str, *, says: str) -> None:
@@ -63,6 +74,7 @@ async def test_a_worker_that_learns_to_build_it_gets_it(house: House) -> None:
     job_id = await house.submit(platform=ARM)
     await parked(house, job_id, says="builds linux/arm64")
     worker.emulated = [ARM]
+    await worker.report()
     assert (await worker.next_assignment()).name.job_id == job_id
 
 
@@ -87,28 +99,29 @@ async def test_who_is_drained_is_said(house: House) -> None:
 
 
 async def test_what_stood_aside_is_found_again_after_a_restart(tmp_path: Path) -> None:
-    async with open_house(tmp_path) as house:
+    async with open_house(tmp_path, **CALM) as house:
         await house.worker(platforms=[AMD])
         job_id = await house.submit(platform=ARM)
         await parked(house, job_id, says="builds linux/arm64")
-    async with open_house(tmp_path) as house:
+    async with open_house(tmp_path, **CALM) as house:
         arm = await house.worker(platforms=[ARM])
         assert (await arm.next_assignment()).name.job_id == job_id
 
 
-async def test_one_whose_worker_is_lost_waits_aside_again(house: House) -> None:
-    arm = await house.worker(platforms=[ARM])
-    amd = await house.worker(platforms=[AMD])
-    job_id = await house.submit(platform=ARM)
-    assignment = await arm.next_assignment()
-    arm.silent = True
-    plain = await house.submit(platform=AMD)
-    assert (await amd.next_assignment()).name.job_id == plain
-    # Its worker is lost: it waits for another one, and nobody waits for it.
-    await parked(house, job_id, says="builds linux/arm64")
-    another = await house.worker(platforms=[ARM])
-    again = await another.next_assignment()
-    assert (again.name.job_id, again.name.attempt) == (job_id, assignment.name.attempt + 1)
+async def test_one_whose_worker_is_lost_waits_aside_again(tmp_path: Path) -> None:
+    async with open_house(tmp_path, memory=True, lease_seconds=4.0) as house:
+        arm = await house.worker(platforms=[ARM])
+        amd = await house.worker(platforms=[AMD])
+        job_id = await house.submit(platform=ARM)
+        assignment = await arm.next_assignment()
+        arm.silent = True
+        plain = await house.submit(platform=AMD)
+        assert (await amd.next_assignment()).name.job_id == plain
+        # Its worker is lost: it waits for another one, and nobody waits for it.
+        await parked(house, job_id, says="builds linux/arm64")
+        another = await house.worker(platforms=[ARM])
+        again = await another.next_assignment()
+        assert (again.name.job_id, again.name.attempt) == (job_id, assignment.name.attempt + 1)
 
 
 async def test_without_a_word_a_worker_builds_for_the_machine_it_runs_on(house: House) -> None:
@@ -120,7 +133,7 @@ async def test_without_a_word_a_worker_builds_for_the_machine_it_runs_on(house: 
 
 
 async def test_several_platforms_and_nobody_else_to_come(tmp_path: Path) -> None:
-    async with open_house(tmp_path, memory=True, lease_seconds=1.0) as house:
+    async with open_house(tmp_path, memory=True, lease_seconds=2.0) as house:
         worker = await house.worker(platforms=[AMD])
         job_id = await house.submit(platforms=[AMD, ARM], push=True, image="h.example/app")
         assert (await worker.next_assignment()).name.job_id == job_id

@@ -32,6 +32,7 @@ from blacktree.rpc.peer import (
     AttemptName,
     AttemptReport,
     Batch,
+    PartImage,
     PingAnswer,
     Registration,
     Report,
@@ -119,6 +120,8 @@ assignments = st.builds(
     commit=st.none() | commits,
     allow_local_sources=st.booleans(),
     secrets=st.dictionaries(texts, st.binary(max_size=20), max_size=3),
+    part=st.booleans(),
+    parts=some(st.builds(PartImage, platform=words, digest=words, tag=words)),
 )
 registrations = st.builds(
     Registration,

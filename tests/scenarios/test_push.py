@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
@@ -197,7 +198,10 @@ async def test_logins_are_told_to_nobody_but_the_registry(farm: Farm, socket: st
     docker.mkdir()
     with registry({"robot": password}) as real:
         auth = base64.b64encode(f"robot:{password}".encode()).decode()
-        farm.workers["one"].environ["DOCKER_CONFIG"] = str(docker)
+        farm.workers["one"].environ |= {
+            "DOCKER_CONFIG": str(docker),
+            "BLACKTREE_WORKER_PLATFORMS": "linux/amd64,linux/arm64",
+        }
         await farm.up()
         async with farm.client() as client:
             refused = await submit(client, a_spec(farm, real.host), "refused")
@@ -218,3 +222,52 @@ async def test_logins_are_told_to_nobody_but_the_registry(farm: Farm, socket: st
         content = Path(path).read_bytes()
         assert password.encode() not in content, path
         assert auth.encode() not in content, path
+
+
+async def part_ids(client: Client, job_id: str) -> list[str]:
+    """The jobs that build its platforms, once there are any."""
+    with trio.fail_after(SLOW):
+        while not (parts := (await client.job(job_id))["parts"]):
+            await trio.sleep(0.05)
+    return [part["job_id"] for part in parts]
+
+
+@pytest.mark.registry
+@pytest.mark.skipif(not can_start_registries(), reason="needs docker-registry")
+async def test_two_workers_build_one_name(farm: Farm, socket: str) -> None:
+    """Each its platform. In between the one is killed, and the orchestrator after the other one's part is there."""
+    farm.workers.clear()
+    for name in ("amd64", "arm64"):
+        pusher(farm, name, socket, platforms=f"linux/{name}")
+    platforms = ["linux/amd64", "linux/arm64"]
+    with registry() as real:
+        await farm.up()
+        async with farm.client() as client:
+            job_id = await submit(client, a_spec(farm, real.host, platforms=platforms), "both")
+            first, second = await part_ids(client, job_id)
+            farm.workers["arm64"].kill()
+            assert (await until_state(client, first, "succeeded", "failed"))["worker_id"] == "amd64"
+            farm.orchestrator.kill()
+            await farm.up()
+            job = await until_state(client, job_id, "succeeded", "failed", "lost")
+            assert job["state"] == "succeeded", job
+            await ended_once(client, job_id)
+            parts = [await client.job(each) for each in (first, second)]
+        assert [(part["worker_id"], part["part_of"]) for part in parts] == [("amd64", job_id), ("arm64", job_id)]
+        assert {part["commit"] for part in parts} == {job["commit"]}
+        assert job["image"]["references"] == [f"{real.host}/team/app:1", f"{real.host}/team/app:latest"]
+        for tag in ("1", "latest"):
+            digest, listed = manifest(real.host, tag)
+            assert digest == job["image"]["digest"]
+            found = {f"{each['platform']['os']}/{each['platform']['architecture']}" for each in listed["manifests"]}
+            assert found == set(platforms)
+            assert [each["digest"] for each in listed["manifests"]] == [part["image"]["digest"] for part in parts]
+    forget(socket, real.host)
+
+
+def manifest(host: str, reference: str) -> tuple[str, dict[str, Any]]:
+    """What the registry has under a tag, and its digest."""
+    kinds = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
+    answer = httpx.get(f"http://{host}/v2/team/app/manifests/{reference}", headers={"Accept": kinds})
+    answer.raise_for_status()
+    return answer.headers["Docker-Content-Digest"], answer.json()

@@ -4,7 +4,7 @@ A step from outside the package is found by entry point (group `blacktree.steps`
 which is also their order.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,15 @@ class Variant:
     image: BuiltImage
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """One platform's image that another job has pushed, and the tag that keeps it in the registry until then."""
+
+    platform: str
+    digest: str
+    tag: str
+
+
 @dataclass(kw_only=True)
 class Build:
     """One attempt in the making. Steps read what earlier ones left here and leave what later ones need.
@@ -52,7 +61,8 @@ class Build:
     only while the orchestrator's publish grant holds and is cancelled when that ends. `clone_token` came with the job,
     for its repository alone. `trusted` false: nothing is pushed and no cache is shared. `cache_from`: what this image
     was last published as. `variants`: every platform's image, where `spec.platforms` names them; `built` is the first
-    one then.
+    one then. `part`: it is one platform of another job, and nobody looks for it on the engine. `parts`: nothing is to
+    be built, these are to be put together.
     """
 
     job_id: str
@@ -68,6 +78,8 @@ class Build:
     commit: str | None = None
     trusted: bool = True
     cache_from: Collection[str] = ()
+    part: bool = False
+    parts: Sequence[Pushed] = ()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     clone_token: str = field(default="", repr=False)
     login: Callable[[str], Login | None] = field(default=lambda host: None, repr=False)

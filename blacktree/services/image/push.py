@@ -18,7 +18,7 @@ from blacktree.providers.registry.manifest import (
     platform_of,
 )
 from blacktree.providers.registry.reference import Reference, parse_reference, push_tag
-from blacktree.services.core.context import Build, Variant
+from blacktree.services.core.context import Build
 from blacktree.services.core.telling import telling
 from blacktree.services.image.names import image_of, references_for
 from blacktree.services.image.patience import persist
@@ -30,7 +30,8 @@ MAX_EARLIER = 20
 
 
 class PushStep:
-    """Needs `build.built` (and `build.variants`); leaves `build.image` with the digest. Idle unless asked to."""
+    """Needs `build.built` (and `build.variants`), or `build.parts`; leaves `build.image` with the digest. Idle unless
+    asked to."""
 
     name = "push"
 
@@ -40,7 +41,7 @@ class PushStep:
         if not build.trusted:
             await build.sink.notice("push_refused", "not pushed: where this job comes from is not trusted", step="push")
             return
-        if build.built is None:
+        if build.built is None and not build.parts:
             raise StepFailed(
                 "there is no image to push",
                 code="no_image",
@@ -55,7 +56,7 @@ class PushStep:
         )
         async with telling(build.sink, self.name, f"push {references[0]}"), opened as registry:
             await persist(build.sink, self.name, lambda _: prepare(build, reference))
-            await _Push(build, reference, references, registry).run(build.built.id)
+            await _Push(build, reference, references, registry).run(build.built.id if build.built else "")
 
 
 class _Push:
@@ -78,22 +79,30 @@ class _Push:
         except BlacktreeError:
             await self._tidy(TIDY_SECONDS)
             raise
+        # Only now: a later attempt would need them still.
+        self._uploaded += [part.tag for part in self._build.parts]
         await self._tidy(TIDY_SECONDS)
         first = moved[0] if moved else f"{image_of(self._build)}@{manifest.digest}"
         self._build.image = Image(
-            reference=first, id=image_id, digest=manifest.digest, references=moved, withheld=withheld
+            reference=first, id=image_id or manifest.digest, digest=manifest.digest, references=moved, withheld=withheld
         )
 
     async def _manifest(self, image_id: str) -> Manifest:
         """What the wanted tags shall name; all of its parts are in the registry."""
         variants = self._build.variants
-        if not variants:
+        if not variants and not self._build.parts:
             return await self._upload(image_id, "")
         parts: list[tuple[Manifest, Platform]] = []
+        for part in self._build.parts:
+            manifest = await self._read(part.digest)
+            parts.append((manifest, await self._platform(manifest, part.platform)))
         for variant in variants:
             manifest = await self._upload(variant.image.id, variant.platform)
-            parts.append((manifest, await self._platform(manifest, variant)))
+            parts.append((manifest, await self._platform(manifest, variant.platform)))
         return index_of(parts)
+
+    async def _read(self, digest: str) -> Manifest:
+        return await persist(self._build.sink, "push", lambda _: self._registry.manifest(digest))
 
     async def _upload(self, image_id: str, platform: str) -> Manifest:
         """Push one image under a tag of this attempt's own, and read what the registry has made of it."""
@@ -119,13 +128,13 @@ class _Push:
             with trio.move_on_after(TIDY_SECONDS, shield=True):
                 await build.provider.untag([name])
         self._uploaded.append(tag)
-        return await persist(build.sink, "push", lambda _: self._registry.manifest(digest))
+        return await self._read(digest)
 
-    async def _platform(self, manifest: Manifest, variant: Variant) -> Platform:
+    async def _platform(self, manifest: Manifest, wanted: str) -> Platform:
         """The platform as the image itself says it, which must be the one that was asked for."""
         config = config_digest(manifest)
         body = await persist(self._build.sink, "push", lambda _: self._registry.blob(config))
-        return checked_platform(platform_of(body), variant.platform)
+        return checked_platform(platform_of(body), wanted)
 
     async def _publish(self, manifest: Manifest) -> tuple[list[str], list[str]]:
         """Move the names that are ours to move; answers them, and those that a newer job has taken."""

@@ -13,6 +13,8 @@ class TagStep:
     name = "tag"
 
     async def run(self, build: Build) -> None:
+        if build.part:
+            return
         if build.built is None:
             raise StepFailed(
                 "there is no image to tag",

@@ -14,7 +14,7 @@ from blacktree.config import WorkerConfig
 from blacktree.errors import StepFailed
 from blacktree.providers import open_provider
 from blacktree.providers.base import Login, Provider, ProviderSettings
-from blacktree.services.core.context import Build, Grant
+from blacktree.services.core.context import Build, Grant, Pushed
 from blacktree.services.image import patience
 from blacktree.services.image.push import PushStep
 from blacktree.services.image.step import BuildStep
@@ -296,6 +296,34 @@ async def test_several_platforms_in_a_real_registry(tmp_path: Path, provider: Pr
         await run(build)
         assert build.image is not None
         assert len(build.image.references) == 2
+
+
+async def test_parts_that_others_have_pushed_become_one_name(
+    tmp_path: Path, provider: Provider, odd: OddRegistry
+) -> None:
+    parts = []
+    for platform in BOTH["platforms"]:
+        tag = f"bt-{platform.replace('/', '-')}-part"
+        part = a_push(tmp_path, provider, odd.host, spec={"platform": platform, "tags": [tag]})
+        part.part = True
+        await run(part)
+        assert part.image is not None
+        parts.append(Pushed(platform=platform, digest=str(part.image.digest), tag=tag))
+    whole = a_push(tmp_path, provider, odd.host, spec=BOTH)
+    whole.parts = parts
+    await PushStep().run(whole)
+    assert whole.image is not None
+    assert set(odd.tags.values()) == {whole.image.digest}
+    _, body = odd.manifests[str(whole.image.digest)]
+    assert [each["digest"] for each in json.loads(body)["manifests"]] == [part.digest for part in parts]
+    # What one is not built for is not put into the list, and the parts stay for whoever tries again.
+    wrong = a_push(tmp_path, provider, odd.host, spec=BOTH | {"tags": ["wrong"]})
+    wrong.parts = [Pushed(platform="linux/s390x", digest=parts[0].digest, tag="1")]
+    tags = dict(odd.tags)
+    with pytest.raises(StepFailed) as caught:
+        await PushStep().run(wrong)
+    assert caught.value.code == "platform_mismatch"
+    assert odd.tags == tags
 
 
 async def test_one_platform_that_fails_moves_nothing(tmp_path: Path, provider: Provider, odd: OddRegistry) -> None:

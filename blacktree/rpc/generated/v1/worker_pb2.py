@@ -26,7 +26,7 @@ from blacktree.rpc.generated.v1 import job_pb2 as blacktree_dot_v1_dot_job__pb2
 from blacktree.rpc.generated.v1 import replica_pb2 as blacktree_dot_v1_dot_replica__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62lacktree/v1/worker.proto\x12\x0c\x62lacktree.v1\x1a\x16\x62lacktree/v1/job.proto\x1a\x1a\x62lacktree/v1/replica.proto\"\xc0\x03\n\nAssignment\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x11\n\tspec_json\x18\x02 \x01(\x0c\x12\x13\n\x06\x63ommit\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x13\x61llow_local_sources\x18\x04 \x01(\x08\x12\x36\n\x07secrets\x18\x05 \x03(\x0b\x32%.blacktree.v1.Assignment.SecretsEntry\x12\x34\n\x06logins\x18\x06 \x03(\x0b\x32$.blacktree.v1.Assignment.LoginsEntry\x12\x13\n\x0b\x63lone_token\x18\x07 \x01(\t\x12\x11\n\tuntrusted\x18\x08 \x01(\x08\x12\x12\n\ncache_from\x18\t \x03(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aJ\n\x0bLoginsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.blacktree.v1.RegistryLogin:\x02\x38\x01\x42\t\n\x07_commit\">\n\rRunJobRequest\x12-\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x18.blacktree.v1.Assignment\"8\n\x06\x41nswer\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"4\n\x0bRunJobReply\x12%\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x14.blacktree.v1.Answer\"Q\n\tStopOrder\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"9\n\x0eStopJobRequest\x12\'\n\x06orders\x18\x01 \x03(\x0b\x32\x17.blacktree.v1.StopOrder\"\x1b\n\nStopAnswer\x12\r\n\x05known\x18\x01 \x01(\x08\"9\n\x0cStopJobReply\x12)\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x18.blacktree.v1.StopAnswer\"\xaa\x01\n\x0cWorkerStatus\x12\r\n\x05slots\x18\x01 \x01(\x03\x12\x0c\n\x04\x62usy\x18\x02 \x01(\x03\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x17\n\x0f\x66ree_disk_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0c\n\x04warm\x18\x07 \x03(\t\x12\x11\n\tplatforms\x18\x08 \x03(\t\x12\x10\n\x08\x65mulated\x18\t \x03(\t\"\r\n\x0bPingRequest\"_\n\tPingReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x1a.blacktree.v1.WorkerStatus2\xa9\x02\n\rWorkerService\x12@\n\x06RunJob\x12\x1b.blacktree.v1.RunJobRequest\x1a\x19.blacktree.v1.RunJobReply\x12\x43\n\x07StopJob\x12\x1c.blacktree.v1.StopJobRequest\x1a\x1a.blacktree.v1.StopJobReply\x12:\n\x04Ping\x12\x19.blacktree.v1.PingRequest\x1a\x17.blacktree.v1.PingReply\x12U\n\rApplyReplicas\x12\".blacktree.v1.ReplicaOrdersRequest\x1a .blacktree.v1.ReplicaOrdersReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62lacktree/v1/worker.proto\x12\x0c\x62lacktree.v1\x1a\x16\x62lacktree/v1/job.proto\x1a\x1a\x62lacktree/v1/replica.proto\"\xf6\x03\n\nAssignment\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x11\n\tspec_json\x18\x02 \x01(\x0c\x12\x13\n\x06\x63ommit\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x13\x61llow_local_sources\x18\x04 \x01(\x08\x12\x36\n\x07secrets\x18\x05 \x03(\x0b\x32%.blacktree.v1.Assignment.SecretsEntry\x12\x34\n\x06logins\x18\x06 \x03(\x0b\x32$.blacktree.v1.Assignment.LoginsEntry\x12\x13\n\x0b\x63lone_token\x18\x07 \x01(\t\x12\x11\n\tuntrusted\x18\x08 \x01(\x08\x12\x12\n\ncache_from\x18\t \x03(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x0c\n\x04part\x18\x0b \x01(\x08\x12&\n\x05parts\x18\x0c \x03(\x0b\x32\x17.blacktree.v1.PartImage\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aJ\n\x0bLoginsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.blacktree.v1.RegistryLogin:\x02\x38\x01\x42\t\n\x07_commit\":\n\tPartImage\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\">\n\rRunJobRequest\x12-\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x18.blacktree.v1.Assignment\"8\n\x06\x41nswer\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"4\n\x0bRunJobReply\x12%\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x14.blacktree.v1.Answer\"Q\n\tStopOrder\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.AttemptName\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"9\n\x0eStopJobRequest\x12\'\n\x06orders\x18\x01 \x03(\x0b\x32\x17.blacktree.v1.StopOrder\"\x1b\n\nStopAnswer\x12\r\n\x05known\x18\x01 \x01(\x08\"9\n\x0cStopJobReply\x12)\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x18.blacktree.v1.StopAnswer\"\xaa\x01\n\x0cWorkerStatus\x12\r\n\x05slots\x18\x01 \x01(\x03\x12\x0c\n\x04\x62usy\x18\x02 \x01(\x03\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x17\n\x0f\x66ree_disk_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0c\n\x04warm\x18\x07 \x03(\t\x12\x11\n\tplatforms\x18\x08 \x03(\t\x12\x10\n\x08\x65mulated\x18\t \x03(\t\"\r\n\x0bPingRequest\"_\n\tPingReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x1a.blacktree.v1.WorkerStatus2\xa9\x02\n\rWorkerService\x12@\n\x06RunJob\x12\x1b.blacktree.v1.RunJobRequest\x1a\x19.blacktree.v1.RunJobReply\x12\x43\n\x07StopJob\x12\x1c.blacktree.v1.StopJobRequest\x1a\x1a.blacktree.v1.StopJobReply\x12:\n\x04Ping\x12\x19.blacktree.v1.PingRequest\x1a\x17.blacktree.v1.PingReply\x12U\n\rApplyReplicas\x12\".blacktree.v1.ReplicaOrdersRequest\x1a .blacktree.v1.ReplicaOrdersReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,31 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENT_LOGINSENTRY']._loaded_options = None
   _globals['_ASSIGNMENT_LOGINSENTRY']._serialized_options = b'8\001'
   _globals['_ASSIGNMENT']._serialized_start=96
-  _globals['_ASSIGNMENT']._serialized_end=544
-  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_start=411
-  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_end=457
-  _globals['_ASSIGNMENT_LOGINSENTRY']._serialized_start=459
-  _globals['_ASSIGNMENT_LOGINSENTRY']._serialized_end=533
-  _globals['_RUNJOBREQUEST']._serialized_start=546
-  _globals['_RUNJOBREQUEST']._serialized_end=608
-  _globals['_ANSWER']._serialized_start=610
-  _globals['_ANSWER']._serialized_end=666
-  _globals['_RUNJOBREPLY']._serialized_start=668
-  _globals['_RUNJOBREPLY']._serialized_end=720
-  _globals['_STOPORDER']._serialized_start=722
-  _globals['_STOPORDER']._serialized_end=803
-  _globals['_STOPJOBREQUEST']._serialized_start=805
-  _globals['_STOPJOBREQUEST']._serialized_end=862
-  _globals['_STOPANSWER']._serialized_start=864
-  _globals['_STOPANSWER']._serialized_end=891
-  _globals['_STOPJOBREPLY']._serialized_start=893
-  _globals['_STOPJOBREPLY']._serialized_end=950
-  _globals['_WORKERSTATUS']._serialized_start=953
-  _globals['_WORKERSTATUS']._serialized_end=1123
-  _globals['_PINGREQUEST']._serialized_start=1125
-  _globals['_PINGREQUEST']._serialized_end=1138
-  _globals['_PINGREPLY']._serialized_start=1140
-  _globals['_PINGREPLY']._serialized_end=1235
-  _globals['_WORKERSERVICE']._serialized_start=1238
-  _globals['_WORKERSERVICE']._serialized_end=1535
+  _globals['_ASSIGNMENT']._serialized_end=598
+  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_start=465
+  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_end=511
+  _globals['_ASSIGNMENT_LOGINSENTRY']._serialized_start=513
+  _globals['_ASSIGNMENT_LOGINSENTRY']._serialized_end=587
+  _globals['_PARTIMAGE']._serialized_start=600
+  _globals['_PARTIMAGE']._serialized_end=658
+  _globals['_RUNJOBREQUEST']._serialized_start=660
+  _globals['_RUNJOBREQUEST']._serialized_end=722
+  _globals['_ANSWER']._serialized_start=724
+  _globals['_ANSWER']._serialized_end=780
+  _globals['_RUNJOBREPLY']._serialized_start=782
+  _globals['_RUNJOBREPLY']._serialized_end=834
+  _globals['_STOPORDER']._serialized_start=836
+  _globals['_STOPORDER']._serialized_end=917
+  _globals['_STOPJOBREQUEST']._serialized_start=919
+  _globals['_STOPJOBREQUEST']._serialized_end=976
+  _globals['_STOPANSWER']._serialized_start=978
+  _globals['_STOPANSWER']._serialized_end=1005
+  _globals['_STOPJOBREPLY']._serialized_start=1007
+  _globals['_STOPJOBREPLY']._serialized_end=1064
+  _globals['_WORKERSTATUS']._serialized_start=1067
+  _globals['_WORKERSTATUS']._serialized_end=1237
+  _globals['_PINGREQUEST']._serialized_start=1239
+  _globals['_PINGREQUEST']._serialized_end=1252
+  _globals['_PINGREPLY']._serialized_start=1254
+  _globals['_PINGREPLY']._serialized_end=1349
+  _globals['_WORKERSERVICE']._serialized_start=1352
+  _globals['_WORKERSERVICE']._serialized_end=1649
 # @@protoc_insertion_point(module_scope)

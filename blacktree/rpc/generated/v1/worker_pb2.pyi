@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Assignment(_message.Message):
-    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "logins", "clone_token", "untrusted", "cache_from", "traceparent")
+    __slots__ = ("name", "spec_json", "commit", "allow_local_sources", "secrets", "logins", "clone_token", "untrusted", "cache_from", "traceparent", "part", "parts")
     class SecretsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,8 @@ class Assignment(_message.Message):
     UNTRUSTED_FIELD_NUMBER: _ClassVar[int]
     CACHE_FROM_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     name: _job_pb2.AttemptName
     spec_json: bytes
     commit: str
@@ -44,7 +46,19 @@ class Assignment(_message.Message):
     untrusted: bool
     cache_from: _containers.RepeatedScalarFieldContainer[str]
     traceparent: str
-    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., logins: _Optional[_Mapping[str, _replica_pb2.RegistryLogin]] = ..., clone_token: _Optional[str] = ..., untrusted: _Optional[bool] = ..., cache_from: _Optional[_Iterable[str]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    part: bool
+    parts: _containers.RepeatedCompositeFieldContainer[PartImage]
+    def __init__(self, name: _Optional[_Union[_job_pb2.AttemptName, _Mapping]] = ..., spec_json: _Optional[bytes] = ..., commit: _Optional[str] = ..., allow_local_sources: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ..., logins: _Optional[_Mapping[str, _replica_pb2.RegistryLogin]] = ..., clone_token: _Optional[str] = ..., untrusted: _Optional[bool] = ..., cache_from: _Optional[_Iterable[str]] = ..., traceparent: _Optional[str] = ..., part: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[PartImage, _Mapping]]] = ...) -> None: ...
+
+class PartImage(_message.Message):
+    __slots__ = ("platform", "digest", "tag")
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    platform: str
+    digest: str
+    tag: str
+    def __init__(self, platform: _Optional[str] = ..., digest: _Optional[str] = ..., tag: _Optional[str] = ...) -> None: ...
 
 class RunJobRequest(_message.Message):
     __slots__ = ("assignments",)
