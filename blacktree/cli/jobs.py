@@ -105,12 +105,14 @@ def job_lines(found: dict[str, Any]) -> list[str]:
         ("source", f"{spec['repository']} {spec['ref'] or ''}".strip()),
         ("commit", found["commit"]),
         ("retry of", found["retry_of"]),
+        ("part of", found.get("part_of")),
         ("tries", f"{found['tries']} of {spec['max_attempts']}" if found["tries"] else None),
         ("created", found["created_at"]),
         ("started", found["started_at"]),
         ("finished", found["finished_at"]),
     ]
     lines = [f"{name:<9} {value}" for name, value in rows if value]
+    lines += [f"part {part['platform']}: job {part['job_id']}" for part in found.get("parts", ())]
     for attempt in found["attempts"]:
         text = f"attempt {attempt['attempt']}: worker {attempt['worker_id']}, {attempt['outcome'] or 'under way'}"
         if attempt["error"]:

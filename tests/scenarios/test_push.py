@@ -235,7 +235,8 @@ async def part_ids(client: Client, job_id: str) -> list[str]:
 @pytest.mark.registry
 @pytest.mark.skipif(not can_start_registries(), reason="needs docker-registry")
 async def test_two_workers_build_one_name(farm: Farm, socket: str) -> None:
-    """Each its platform. In between the one is killed, and the orchestrator after the other one's part is there."""
+    """Each its platform. The orchestrator dies right after the split, then the one worker, and the orchestrator once
+    more when the other one's part is there."""
     farm.workers.clear()
     for name in ("amd64", "arm64"):
         pusher(farm, name, socket, platforms=f"linux/{name}")
@@ -243,7 +244,10 @@ async def test_two_workers_build_one_name(farm: Farm, socket: str) -> None:
     with registry() as real:
         await farm.up()
         async with farm.client() as client:
+            farm.arm("after-commit:running")
             job_id = await submit(client, a_spec(farm, real.host, platforms=platforms), "both")
+            assert await farm.orchestrator.ended() == -signal.SIGKILL
+            await farm.up(farm.orchestrator)
             first, second = await part_ids(client, job_id)
             farm.workers["arm64"].kill()
             assert (await until_state(client, first, "succeeded", "failed"))["worker_id"] == "amd64"

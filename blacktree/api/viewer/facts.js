@@ -32,7 +32,7 @@ export class Facts {
       if (method === "job.retry") location.hash = `#/job/${next.id}`;
       else this.onJob(next);
     }, more);
-    const signature = JSON.stringify([job.state, job.waiting, job.commit, job.retry_of]);
+    const signature = JSON.stringify([job.state, job.waiting, job.commit, job.retry_of, job.parts?.length]);
     if (signature === this.shown) return;
     this.shown = signature;
     fill(this.head,
@@ -43,6 +43,8 @@ export class Facts {
         job.commit ? element("code", { class: "commit", title: plain(job.commit) }, plain(job.commit.slice(0, 10))) : null,
         element("span", { class: "gap" }),
         job.retry_of ? element("a", { href: `#/job/${job.retry_of}` }, "first try") : null,
+        job.part_of ? element("a", { href: `#/job/${job.part_of}` }, "all platforms") : null,
+        ...(job.parts ?? []).map((part) => element("a", { href: `#/job/${part.job_id}` }, plain(part.platform))),
         ended ? act("Build again", "job.retry", { class: "main" }) : act("Cancel", "job.cancel", { class: "danger", disabled: job.state === "canceling" })),
       job.waiting ? element("p", { class: "waiting" }, `Waits: ${plain(job.waiting)}`) : null);
   }
