@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -57,7 +58,8 @@ class Workers:
         self._draining: set[str] = set()
         self._changed = trio.Event()
         self._waiting = 0
-        self._settled = False
+        self._calm_at: dict[str, float] = {}
+        self._calm_from = math.inf
         self._joined, self._arrivals = trio.open_memory_channel[tuple[Member, Callable[[Member], Awaitable[None]]]](
             MAX_MEMBERS
         )
@@ -66,7 +68,9 @@ class Workers:
         """One task per connected worker."""
         self._draining = {key.removeprefix("drain/") for key in await self._store.settings("drain/")}
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._settle)
+            # Workers that were here before this process began have one lease to come back.
+            self._calm_from = trio.current_time() + self.lease_seconds
+            nursery.start_soon(self._calm)
             task_status.started()
             async for member, task in self._arrivals:
                 nursery.start_soon(task, member, name=f"worker {member.id}")
@@ -74,10 +78,9 @@ class Workers:
     async def _serve(self, member: Member) -> None:
         await member.run(self._connect, partial(self.touch, member), ping_seconds=self._ping_seconds)
 
-    async def _settle(self) -> None:
-        """Workers that were here before this process began have one lease to come back."""
+    async def _calm(self, member: Member | None = None) -> None:
+        """Where one worker has come others may follow: for one lease nobody is held to be missing for good."""
         await trio.sleep(self.lease_seconds)
-        self._settled = True
         self.stir()
 
     async def _lapse(self, member: Member) -> None:
@@ -122,7 +125,8 @@ class Workers:
     def way(self, pool: str, want: Wanted) -> Way:
         """How a job of this pool that asks for this can be built now."""
         builders = self.census.builders
-        return find_way(want, builders.profiles(pool), known=builders.known(pool), settled=self._settled)
+        calm = trio.current_time() >= self._calm_at.get(pool, self._calm_from)
+        return find_way(want, builders.profiles(pool), known=builders.known(pool), settled=calm)
 
     def can_go(self, pool: str, want: Wanted) -> bool:
         """Whether a job that asks for this need not wait."""
@@ -193,6 +197,8 @@ class Workers:
         if not rejoined:
             text = f"worker {member.id} joined pool {registration.pool} with {member.slots} slots"
             self._chronicle.note("worker_joined", text, subject=member.id)
+            self._calm_at[registration.pool] = trio.current_time() + self.lease_seconds
+            await self._joined.send((member, self._calm))
             log.info("worker joined", worker=member.id, pool=registration.pool, slots=member.slots)
         self.touch(member)
         return member
