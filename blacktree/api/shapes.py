@@ -61,8 +61,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     part_of: str | None = None
     parts: list[Part] = []
     trace: str | None = None
-    part_of: str | None
-    parts: list[Part]
     cancel_reason: str | None = None
 
 
