@@ -86,6 +86,8 @@ class Endpoint:
             first = _first(error)
             if isinstance(first, trio_websocket.ConnectionRejected):
                 raise _rejection(self.server, first) from None
+            if isinstance(first, Unavailable):
+                raise first from None
             if isinstance(first, _NO_ANSWER):
                 raise Lost(f"{self.server} does not answer{_why(first)}") from None
             raise
@@ -119,7 +121,21 @@ class Endpoint:
         if not self._secure:
             return stream
         context = self._ssl_context or ssl.create_default_context()
-        return trio.SSLStream(stream, context, server_hostname=self._host, https_compatible=True)
+        secure = trio.SSLStream(stream, context, server_hostname=self._host, https_compatible=True)
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                await secure.do_handshake()
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(cause := error.__cause__, ssl.SSLCertVerificationError):
+                raise Unavailable(
+                    f"the certificate of {self.server} is not trusted here: {cause.verify_message}",
+                    code="server_certificate",
+                    advice="name the authority's certificate in SSL_CERT_FILE",
+                    again=False,
+                ) from None
+            raise
+        return secure
 
     async def _greet(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> trio_websocket.WebSocketConnection:
         heard = _Heard(stream)

@@ -16,7 +16,8 @@ import trio_websocket
 from blacktree.api.auth import cookie_name
 from blacktree.api.limits import Buckets, network_of
 from blacktree.api.proxies import Proxies
-from blacktree.errors import BadRequest
+from blacktree.client import Client
+from blacktree.errors import BadRequest, Unavailable
 from blacktree.job import JobState
 from blacktree.role import Role
 from blacktree.token import NewToken
@@ -344,6 +345,10 @@ async def test_tls_and_its_reload(tmp_path: Path) -> None:
             assert refused.value.code == "door_certificate"
             async with shaken(house, authority) as still:
                 assert b"HTTP/1.1 200" in await got(still)
+        async with Client(f"https://localhost:{house.port}", "") as client:
+            with pytest.raises(Unavailable) as untrusted:
+                await client.workers()
+            assert untrusted.value.code == "server_certificate"
         async with trio.open_nursery() as nursery:
             context = ssl.create_default_context(cafile=authority.file)
             connect = partial(trio_websocket.connect_websocket, nursery, "localhost", house.port, "/ws")
