@@ -25,6 +25,7 @@ ROWS = {
     "push": 240.0,
     "output": 180.0,
     "readers": 150.0,
+    "api": 60.0,
     "cancel": 240.0,
     "switch": 240.0,
     "shutdown": 180.0,

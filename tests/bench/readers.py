@@ -15,7 +15,7 @@ from blacktree.client import Client
 from tests.bench.bench import ROOT, Bench, environment, module, running
 from tests.bench.celery_farm import heard
 from tests.bench.figure import Figure
-from tests.bench.proc import forget_peak, peak_mib
+from tests.bench.proc import cpu_seconds, forget_peak, peak_mib, resident_mib
 from tests.bench.stamping import NAME, installed
 from tests.parts.whole_farm import WholeFarm, open_whole_farm
 
@@ -62,8 +62,9 @@ def _flood(bench: Bench, farm: WholeFarm, readers: int, lines: int) -> Iterator[
     script = json.dumps([{"step": "flood", "lines": lines, "line": LINE}])
     record = bench.directory / "frames"
     forget_peak(farm.process.pid)
+    before, used = resident_mib(farm.process.pid), cpu_seconds(farm.process.pid)
     found = _run(bench, farm, readers, {"SCRIPT": script}, record=record)
-    memory = peak_mib(farm.process.pid)
+    memory, used = peak_mib(farm.process.pid), cpu_seconds(farm.process.pid) - used
     _check(found, readers, lines)
     again = _again(bench, farm, readers, found["job"])
     _check(again, readers, lines)
@@ -90,6 +91,18 @@ def _flood(bench: Bench, farm: WholeFarm, readers: int, lines: int) -> Iterator[
         beside_value=bare_rate,
     )
     if readers == max(each for each, _ in (QUICK if bench.quick else FULL)):
+        yield Figure(
+            row="readers",
+            name=f"farm's CPU per reader, {readers} readers, {lines} lines",
+            value=1000 * used / readers,
+            unit="ms",
+        )
+        yield Figure(
+            row="readers",
+            name=f"farm's memory per reader, {readers} readers (growth of the peak)",
+            value=1024 * max(0.0, memory - before) / readers,
+            unit="KiB",
+        )
         yield Figure(
             row="memory",
             name=f"orchestrator, peak with {readers} readers",

@@ -12,7 +12,7 @@ _KINDS: dict[type[BlacktreeError], str] = {
     TooLarge: "too_large worker_full",
     NotFound: "not_found log_gone",
     Conflict: """
-        conflict not_ended not_stopped busy port_taken nothing_to_start nothing_earlier not_built
+        conflict is_a_part not_ended not_stopped busy port_taken nothing_to_start nothing_earlier not_built
         source_configured target_configured source_damaged secret_locked token_exists farm_token no_secrets_key
     """,
     NotAllowed: """
