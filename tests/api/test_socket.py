@@ -180,7 +180,8 @@ async def test_a_watch_from_any_number() -> None:
 
 
 async def test_a_hundred_readers_get_every_line_once_and_in_order() -> None:
-    async with open_house() as house:
+    # No pings: how the reading side answers one while it leaves is its own business.
+    async with open_house(ping_seconds=600) as house:
         job_id = await house.control.new_job()
         results: list[list[tuple[int, str | None]]] = []
         ready = []
@@ -191,17 +192,17 @@ async def test_a_hundred_readers_get_every_line_once_and_in_order() -> None:
                 results.append(await read_watch(talker, job_id))
 
         async with trio.open_nursery() as nursery:
-            for _ in range(120):
+            for _ in range(100):
                 nursery.start_soon(read)
             printed = []
-            for batch in range(60):
+            for batch in range(20):
                 lines = [f"{batch}.{number} \N{SNOWMAN}" for number in range(20)]
                 printed += lines
                 await house.control.print(job_id, lines)
                 await trio.sleep(0.001)
-            await until(lambda: len(ready) == 120)
+            await until(lambda: len(ready) == 100)
             await house.control.finish(job_id)
-        assert len(results) == 120
+        assert len(results) == 100
         for seen in results:
             assert [seq for seq, _ in seen] == list(range(1, len(printed) + 5))
             assert [line for _, line in seen if line is not None] == printed
