@@ -2,6 +2,23 @@
 
 import pytest
 
+LONGEST = (
+    *("scenarios/test_engine", "cli/test_up", "scenarios/test_queue", "system/test_several_machines"),
+    *("system/test_scaling_containers", "system/test_bad_input", "system/test_builds", "scenarios/test_leases"),
+    *("worker/test_replica_restart", "scenarios/test_deployments", "scenarios/test_stages", "scenarios/test_push"),
+    *("system/test_deploy_command", "worker/test_replicas", "bench/test_smoke", "scenarios/test_random"),
+    *("system/test_readme", "viewer/test_access", "system/test_demo", "scenarios/test_scaling", "scenarios/test_disk"),
+    *("providers/docker/test_build", "scenarios/test_failover", "viewer/test_log", "viewer/test_trouble"),
+)
+"""Files that take longest, longest first: begun last, one of them would keep a single process busy at the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; `bin/test` keeps this order."""
+    places = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:

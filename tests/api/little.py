@@ -242,15 +242,18 @@ async def open_house(
 
 @asynccontextmanager
 async def _open(control: Little | None, listen: str, limits: dict[str, Any]) -> AsyncIterator[House]:
-    async with trio.open_nursery() as nursery:
-        if control is None:
-            control = Little()
-            await nursery.start(control.store.run)
-            await control.secrets.load()
-            await nursery.start(control.audit.run)
-            await nursery.start(control.notifier.run)
-        door = Door(control, msgspec.structs.replace(DoorConfig(), **limits), listen=listen, token=TOKEN)
-        house = House(control, door)
-        await nursery.start(house.serve)
-        yield house
-        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as ground:
+        # As in a real farm, the store is there until all who write in it have ended.
+        async with trio.open_nursery() as nursery:
+            if control is None:
+                control = Little()
+                await ground.start(control.store.run)
+                await control.secrets.load()
+                await nursery.start(control.audit.run)
+                await nursery.start(control.notifier.run)
+            door = Door(control, msgspec.structs.replace(DoorConfig(), **limits), listen=listen, token=TOKEN)
+            house = House(control, door)
+            await nursery.start(house.serve)
+            yield house
+            nursery.cancel_scope.cancel()
+        ground.cancel_scope.cancel()
