@@ -336,13 +336,13 @@ def test_other_settings_mean_another_worker(own: WholeFarm) -> None:
 
 
 def test_a_frozen_worker_is_killed_by_its_guard_and_the_farm_goes_on(tmp_path: Path) -> None:
-    with open_whole_farm(tmp_path, BLACKTREE_ORCHESTRATOR_LEASE_SECONDS="2") as own:
+    with open_whole_farm(tmp_path, BLACKTREE_ORCHESTRATOR_LEASE_SECONDS="4") as own:
         own.start()
         worker = own.worker_pid
-        job_id = own.run(*BUILD, "--detach", "--build-arg", script(LINES, {"seconds": 1.5})).stdout.strip()
+        job_id = own.run(*BUILD, "--detach", "--build-arg", script(LINES, {"seconds": 6})).stdout.strip()
         own.wait_for(job_id, "running")
         os.kill(worker, signal.SIGSTOP)
-        found = own.wait_for(job_id, "succeeded", seconds=30)
+        found = own.wait_for(job_id, "succeeded", seconds=60)
         assert found["tries"] == 1
         assert own.worker_pid != worker
         assert own.stop() == 0

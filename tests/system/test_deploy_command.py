@@ -168,7 +168,7 @@ def test_containers_serve_on_while_the_farm_is_gone_and_are_found_again(shop: Sh
     deadline = time.monotonic() + 30
     while json.loads(farm.run("deployment", shop.name, "--json").stdout)["replicas"][0]["state"] != "healthy":
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.3)
     assert shop.page() == "one"
     assert shop.containers() == before
 
@@ -181,7 +181,7 @@ def test_kill_9_of_the_whole_farm_in_the_middle_of_a_rollout(shop: Shop) -> None
     deadline = time.monotonic() + 40
     while (found := json.loads(farm.run("deployment", shop.name, "--json").stdout))["target"] != 2:
         assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+        time.sleep(0.3)
     assert farm.stop(signal.SIGKILL) == -signal.SIGKILL
     if "with-farm" in command_line(farm.worker_pid):
         os.kill(farm.worker_pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_kill_9_of_the_whole_farm_in_the_middle_of_a_rollout(shop: Shop) -> None
     deadline = time.monotonic() + 40
     while (found := json.loads(farm.run("deployment", shop.name, "--json").stdout))["serving"] != 2:
         assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+        time.sleep(0.3)
     while shop.page() != "two":
         assert time.monotonic() < deadline
         time.sleep(0.1)
