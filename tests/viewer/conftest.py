@@ -19,6 +19,9 @@ from playwright.sync_api import Browser, expect
 from tests.parts.browser import Watched, open_browser
 from tests.parts.whole_farm import WholeFarm, open_whole_farm
 
+# For every test of this folder, whichever of its fixtures come first.
+expect.set_options(timeout=40_000)
+
 Submit = Callable[..., str]
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -89,7 +92,6 @@ def _open(browser: Browser, session: Any) -> Watched:
         permissions=["clipboard-read", "clipboard-write"],
     )
     context.set_default_timeout(40_000)
-    expect.set_options(timeout=40_000)
     return Watched(context.new_page())
 
 
