@@ -1,7 +1,7 @@
 // The log: one row an event, only the rows in sight exist. Any length opens at once: a row's place follows from its number.
 
 import { element } from "/viewer/format.js";
-import { row, signature } from "/viewer/rows.js";
+import { refresh, row, signature } from "/viewer/rows.js";
 
 const ROW = 20; // pixels; log.css says the same
 const TALLEST = 8_000_000; // pixels; browsers give up on taller elements
@@ -151,7 +151,10 @@ export class Log {
     const event = this.pages.get(seq);
     const sign = signature(seq, event, this.look);
     const made = this.#made.get(seq);
-    if (made?.sign === sign) return made.node;
+    if (made?.sign === sign) {
+      refresh(made.node, event, this.look);
+      return made.node;
+    }
     const node = row(seq, event, this.look);
     this.#made.set(seq, { sign, node });
     return node;

@@ -31,7 +31,15 @@ export function signature(seq, event, look) {
 
 function foldOf(event, look) {
   const key = keyOf(event);
-  return look.folds?.folded.has(key) ? `folded ${look.folds.lines(key)}` : "open";
+  return look.folds?.folded.has(key) ? "folded" : "open";
+}
+
+// What goes on changing in a row that stays: a button that were made anew for it could not be clicked.
+export function refresh(node, event, look) {
+  const hidden = event?.type === "step_started" && node.querySelector(".hidden-lines");
+  if (!hidden) return;
+  const told = count(look.folds.lines(keyOf(event)), "line");
+  if (hidden.textContent !== told) hidden.textContent = told;
 }
 
 function stamp(time, look) {
