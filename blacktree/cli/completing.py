@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,10 +49,8 @@ def _note(text: str) -> str:
 def _asked(ctx: click.Context, path: str) -> Any:
     """What the farm answers within the time; None if it does not."""
     # Before the clock runs: what loading takes is not the farm's time.
-    import http.client  # noqa: F401  # used by `_get`
-
-    import blacktree.cli.server  # noqa: F401  # used by `_get`
-
+    for name in ("http.client", "blacktree.cli.server"):
+        import_module(name)
     answers: list[Any] = []
 
     def ask() -> None:

@@ -55,29 +55,30 @@ class Client:
 
     def _wait(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Run this on Trio's thread and wait for it there; an interrupt here ends it there."""
-        ended: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+        ended: SimpleQueue[None] = SimpleQueue()
+        results: list[T] = []
+        failure: Exception = Unavailable("the client was closed meanwhile", code="answer_lost", again=False)
         scope = trio.CancelScope()
 
         async def run() -> None:
-            outcome: tuple[T | None, BaseException | None]
-            outcome = None, Unavailable("the client was closed meanwhile", code="answer_lost", again=False)
+            nonlocal failure
             try:
                 with scope:
-                    outcome = await ask(), None
+                    results.append(await ask())
             except Exception as error:
-                outcome = None, error
+                failure = error
             finally:
-                ended.put(outcome)
+                ended.put(None)
 
         self._token.run_sync_soon(partial(trio.lowlevel.spawn_system_task, run))
         try:
-            result, error = ended.get()
+            ended.get()
         except BaseException:
             self._token.run_sync_soon(scope.cancel)
             raise
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]  # without an error there is one
+        if not results:
+            raise failure
+        return results[0]
 
     def submit(self, spec: Mapping[str, Any], *, key: str | None = None) -> shapes.Job:
         """A new job, on record when this returns."""

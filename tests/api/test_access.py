@@ -256,7 +256,7 @@ async def test_addresses_are_believed_from_trusted_proxies_alone() -> None:
     for trusted, address in ([], "127.0.0.1"), (["127.0.0.0/8"], "203.0.113.9"):
         async with open_house(seconds=SLOW, trusted_proxies=trusted) as house:
             await submitted(house, {**bearer(await token(house)), **forwarded})
-            await until(lambda house=house: not house.control.audit._pending, SLOW)  # type: ignore[misc]  # bound early
+            await until(lambda house=house: not house.control.audit._pending, SLOW)
             entries = await house.control.audit.entries()
             assert [entry.address for entry in entries] == [address]
             answer = await ask(house, "GET", f"/login?token={house.door.auth.new_code()}", headers=forwarded)

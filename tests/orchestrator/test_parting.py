@@ -99,7 +99,7 @@ def test_it_ends_once_and_as_its_parts_did(number: int, story: list[tuple[object
         match event[0]:
             case "step":
                 if record.whole.gathers:
-                    record.step(record.known(), die_after=event[1])  # type: ignore[arg-type] # a number there
+                    record.step(record.known(), die_after=event[1])
             case "begin" if part is not None and part.state is S.QUEUED:
                 record.parts[id] = msgspec.structs.replace(part, state=S.RUNNING, started_at=now(), commit="c" * 40)
             case "end" if part is not None and not part.ended:

@@ -24,12 +24,12 @@ def a_profile(*native: str, emulated: tuple[str, ...] = ()) -> Profile:
 
 
 def way_of(*families: str, of: list[Profile], parts: bool = True, **more: object) -> Way:
-    return find_way(Wanted(families, parts and len(families) > 1), of, **more)  # type: ignore[arg-type] # the test's own
+    return find_way(Wanted(families, parts and len(families) > 1), of, **more)
 
 
 def test_what_a_job_asks_for() -> None:
     def a_spec(**more: object) -> JobSpec:
-        return JobSpec(repository="https://x/y", **more)  # type: ignore[arg-type] # the test's own
+        return JobSpec(repository="https://x/y", **more)
 
     assert wanted(a_spec()) == Wanted()
     assert wanted(a_spec(platform="linux/arm64/v8")) == Wanted((ARM,))

@@ -101,7 +101,9 @@ def test_no_pattern_is_a_crash(patterns: list[str], path: str) -> None:
     try:
         Patterns(patterns).match(path)
     except ValueError as error:
-        assert "bad pattern" in str(error)  # noqa: PT017 - most patterns are good ones
+        # Most patterns are good ones.
+        if "bad pattern" not in str(error):
+            raise
 
 
 @settings(deadline=None)
