@@ -86,10 +86,11 @@ class Auth:
         """Whether whoever was let in would be let in again: not revoked, not expired."""
         return self.token(actor.token) is not None and (actor.until is None or actor.until > time.time())
 
-    def check_place(self, headers: Headers, actor: Actor | None, *, foreign: bool = False) -> None:
+    def check_place(self, headers: Headers, actor: Actor | None, *, secure: bool, foreign: bool = False) -> None:
         """Refuse a browser that was lured here: a foreign `Host` (DNS rebinding) or a foreign `Origin`.
 
-        `foreign`: pages of this origin may come nevertheless, but never by a cookie.
+        `secure`: it came by TLS, and so must its page have come. `foreign`: pages of this origin may come
+        nevertheless, but never by a cookie.
 
         Raises `NotAllowed` (code `host_not_allowed` or `origin_not_allowed`). Programs send no Origin and pass.
         """
@@ -106,7 +107,9 @@ class Auth:
                 raise NotAllowed("a request by cookie must name its Origin", code="origin_not_allowed")
             return
         origin = origin.lower()
-        if origin in (f"http://{host.lower()}", f"https://{host.lower()}") or origin in self._origins:
+        # Not by TLS as far as is known: a proxy that is not named may have ended it.
+        schemes = ("https",) if secure else ("https", "http")
+        if origin in self._origins or any(origin == f"{scheme}://{host.lower()}" for scheme in schemes):
             return
         if foreign and not (actor is not None and actor.ambient):
             return

@@ -171,12 +171,12 @@ class Door:
     ) -> None:
         headers, desk = plain_headers(list(request.headers)), self._reception
         try:
-            address, _ = desk.came(headers, wire.peer, wire.secure)
+            address, secure = desk.came(headers, wire.peer, wire.secure)
             actor = desk.known(headers, wire.port, address)
             if actor is None:
                 desk.limits.refused(address)
                 raise unauthorized()
-            self.auth.check_place(headers, actor)
+            self.auth.check_place(headers, actor, secure=secure)
             _check_handshake(headers)
         except BlacktreeError as error:
             await conversation.refuse(error)

@@ -67,7 +67,8 @@ class Gate:
                     return
                 raise unauthorized()
             if scope["method"] not in ("GET", "HEAD"):
-                desk.auth.check_place(headers, actor, foreign=desk.cors.permits(headers.get("origin")))
+                foreign = desk.cors.permits(headers.get("origin"))
+                desk.auth.check_place(headers, actor, secure=secure, foreign=foreign)
         except (NotAllowed, Unavailable) as error:
             await refusal(error)(scope, receive, safely)
             return

@@ -261,6 +261,9 @@ async def test_addresses_are_believed_from_trusted_proxies_alone() -> None:
             assert [entry.address for entry in entries] == [address]
             answer = await ask(house, "GET", f"/login?token={house.door.auth.new_code()}", headers=forwarded)
             assert ("; Secure" in answer.headers["set-cookie"]) is bool(trusted)
+            # A page that came without TLS is another page.
+            page = {**bearer(await token(house, name="b")), **forwarded, "Origin": "http://127.0.0.1"}
+            assert (await submitted(house, page)).status == (403 if trusted else 201)
 
 
 async def test_a_page_under_the_public_address_may_use_the_door() -> None:
