@@ -8,7 +8,7 @@ import trio
 from blacktree.concurrency.fanout import Fanout
 from blacktree.concurrency.threads import in_loose_thread
 from blacktree.event import Record, events_json, span, total_span
-from blacktree.job import Job, JobState
+from blacktree.job import ENDED, Job, JobState
 from blacktree.orchestrator.control import Slice
 from blacktree.storage.base import Commit, Store
 
@@ -26,7 +26,7 @@ class Journal:
         self._changed = trio.Event()
         self.version = 1
         self.commits = 0
-        self.ended: dict[str, int] = {}
+        self.ended: dict[str, int] = dict.fromkeys(sorted(ENDED), 0)
         self.counts: dict[JobState, int] = {}
         self._readers: set[Reader] = set()
 
@@ -49,7 +49,7 @@ class Journal:
                 self.counts[commit.previous] = self.counts.get(commit.previous, 1) - 1
             self.counts[job.state] = self.counts.get(job.state, 0) + 1
             if job.ended:
-                self.ended[job.state] = self.ended.get(job.state, 0) + 1
+                self.ended[job.state] += 1
                 if (ended := self._ends.pop(job.id, None)) is not None:
                     ended.set()
                 if fanout is not None:

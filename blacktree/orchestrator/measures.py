@@ -12,9 +12,11 @@ from blacktree.errors import StorageFailed
 from blacktree.event import Lines, Record, StepFinished
 from blacktree.histogram import OTHER, QUICK, Histogram, Spread
 from blacktree.job import ACTIVE, JobState
+from blacktree.spec import DEFAULT_POOL
 from blacktree.storage.base import Commit, Store
 
 LOOK_SECONDS = 2.0
+_OUTCOMES = ("succeeded", "failed", "canceled", "timed_out", "lost", "returned")
 
 _INSTRUCTIONS = frozenset(
     [
@@ -49,12 +51,13 @@ class Measures:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._oldest: dict[str, datetime] = {}
-        self._queued: dict[str, int] = {}
+        # What is counted is there from the start: an increase from nothing to one is none to Prometheus.
+        self._queued = {DEFAULT_POOL: 0}
         self.waits = Spread(most=64)
         self.dispatch = Histogram(QUICK)
         self.jobs = Spread()
         self.steps = Spread()
-        self.attempts: dict[str, int] = {}
+        self.attempts = dict.fromkeys(_OUTCOMES, 0)
         self.log_bytes = 0
         self.log_lines = 0
 
@@ -90,8 +93,9 @@ class Measures:
         task_status.started()
         async for _ in every(LOOK_SECONDS):
             try:
-                self._queued = await self._store.queued_by_pool()
-                self._oldest = await self._store.oldest_queued() if self._queued else {}
+                queued = await self._store.queued_by_pool()
+                self._oldest = await self._store.oldest_queued() if queued else {}
+                self._queued = dict.fromkeys(self._queued, 0) | queued
             except StorageFailed as error:
                 log.info("queue not looked at", reason=str(error))
 
@@ -100,7 +104,8 @@ class Measures:
         moment = now()
         return {
             "queue_jobs": self._queued,
-            "queue_oldest_seconds": {pool: _seconds(since, moment) for pool, since in self._oldest.items()},
+            "queue_oldest_seconds": dict.fromkeys(self._queued, 0.0)
+            | {pool: _seconds(since, moment) for pool, since in self._oldest.items()},
             "job_wait_seconds": self.waits.parts,
             "job_dispatch_seconds": self.dispatch,
             "job_duration_seconds": self.jobs.parts,
