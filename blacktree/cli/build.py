@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from blacktree.cli.completing import ended_job, pool_name
+from blacktree.cli.completing import directory, ended_job, pool_name
 from blacktree.cli.options import Duration, KeyValue, debug_option, json_option, server_options
 
 EXITS = """
@@ -33,7 +33,7 @@ Example:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("repository", required=False)
+@click.argument("repository", required=False, shell_complete=directory)
 @click.option("--ref", metavar="REF", help="Branch, tag or commit (default: the remote's HEAD).")
 @click.option("--context", metavar="DIR", help="The build context inside the repository (default: its root).")
 @click.option("-f", "--file", "dockerfile", metavar="DOCKERFILE", help="Relative to the context (default: Dockerfile).")

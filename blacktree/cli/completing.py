@@ -22,7 +22,6 @@ MOST = 100
 _MOST_BYTES = 8 << 20
 # Shells put what they are given on the command line as it is: nothing else gets there.
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*")
-_ENDED = ("succeeded", "failed", "canceled", "timed_out", "lost")
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
@@ -84,13 +83,9 @@ def _get(ctx: click.Context, path: str) -> Any:
         connection.close()
 
 
-def _jobs(wanted: Callable[[str], bool]) -> Callable[[Any], Iterator[tuple[str, str]]]:
-    def items(found: Any) -> Iterator[tuple[str, str]]:
-        for job in found["jobs"]:
-            if wanted(job["state"]):
-                yield job["id"], f"{job['state']} {job['spec']['repository']}"
-
-    return items
+def _jobs(found: Any) -> Iterator[tuple[str, str]]:
+    for job in found["jobs"]:
+        yield job["id"], f"{job['state']} {job['spec']['repository']}"
 
 
 def _workers(found: Any) -> Iterator[tuple[str, str]]:
@@ -104,14 +99,25 @@ def _pools(found: Any) -> Iterator[tuple[str, str]]:
         yield pool, f"{count} worker{'' if count == 1 else 's'}"
 
 
-def _deployments(found: Any) -> Iterator[tuple[str, str]]:
-    for deployment in found["deployments"]:
-        yield deployment["name"], str(deployment.get("state", ""))
+def _named(key: str) -> Callable[[Any], Iterator[tuple[str, str]]]:
+    def items(found: Any) -> Iterator[tuple[str, str]]:
+        for each in found[key]:
+            yield each["name"], str(each.get("state") or each.get("repository") or "")
+
+    return items
 
 
-any_job = _completed(f"/jobs?limit={MOST}", _jobs(lambda _: True))
-running_job = _completed(f"/jobs?limit={5 * MOST}", _jobs(lambda state: state not in _ENDED))
-ended_job = _completed(f"/jobs?limit={5 * MOST}", _jobs(lambda state: state in _ENDED))
+def directory(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """A repository on this disk, as far as what is typed looks like one."""
+    return [CompletionItem(incomplete, type="dir")] if incomplete.startswith((".", "/", "~")) else []
+
+
+any_job = _completed(f"/jobs?limit={MOST}", _jobs)
+running_job = _completed(f"/jobs?limit={MOST}&state=queued,assigned,running,canceling", _jobs)
+ended_job = _completed(f"/jobs?limit={MOST}&state=succeeded,failed,canceled,timed_out,lost", _jobs)
 worker_name = _completed("/workers", _workers)
 pool_name = _completed("/workers", _pools)
-deployment_name = _completed("/deployments", _deployments)
+deployment_name = _completed("/deployments", _named("deployments"))
+source_name = _completed("/sources", _named("sources"))
+target_name = _completed("/notify", _named("targets"))
+token_name = _completed("/tokens", _named("tokens"))

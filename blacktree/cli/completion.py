@@ -11,7 +11,7 @@ Examples:
   eval "$(blacktree completion zsh)"                                    # in ~/.zshrc, after compinit
   blacktree completion fish > ~/.config/fish/completions/blacktree.fish
 
-Job ids, workers, pools and deployments come from the farm, if it answers within 0.3 s.
+Job ids, workers, pools and names come from the farm, if it answers within 0.3 s.
 """
 
 

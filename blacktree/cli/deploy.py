@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blacktree.cli.completing import deployment_name, pool_name
+from blacktree.cli.completing import deployment_name, directory, pool_name
 from blacktree.cli.options import Duration, KeyValue, debug_option, json_option, server_options
 from blacktree.cli.runoptions import run_options, run_spec
 
@@ -36,7 +36,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("image_or_repository", metavar="IMAGE|REPOSITORY")
+@click.argument("image_or_repository", metavar="IMAGE|REPOSITORY", shell_complete=directory)
 @run_options
 @click.option("--ref", metavar="REF", help="Of a repository: branch, tag or commit.")
 @click.option("--context", metavar="DIR", help="Of a repository: the build context.")

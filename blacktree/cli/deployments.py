@@ -31,7 +31,7 @@ def deployments(ctx: click.Context, as_json: bool) -> None:
 
 
 @deployments.command(epilog="\b\nExample:\n  blacktree deployments delete app\n")
-@click.argument("name")
+@click.argument("name", shell_complete=deployment_name)
 @click.option("--with-secrets", "secrets", is_flag=True, help="Also the run secrets that nothing else names.")
 @json_option
 @server_options

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from blacktree.cli.completing import target_name
 from blacktree.cli.options import debug_option, json_option, server_options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,7 +87,7 @@ def list_(as_json: bool) -> None:
 
 
 @notify.command(epilog="\b\nExample:\n  blacktree notify show chat --json\n")
-@click.argument("name")
+@click.argument("name", shell_complete=target_name)
 @json_option
 @server_options
 @debug_option
@@ -106,7 +107,7 @@ def show(name: str, as_json: bool) -> None:
 @notify.command(
     epilog="\b\nExamples:\n  blacktree notify edit chat --event job.failed\n  blacktree notify edit chat --paused\n"
 )
-@click.argument("name")
+@click.argument("name", shell_complete=target_name)
 @click.option("--url", metavar="URL", help="Where messages go.")
 @click.option("--secret", metavar="NAME", help="In the vault: what messages are signed with.")
 @_fields
@@ -127,7 +128,7 @@ def edit(name: str, clear: tuple[str, ...], as_json: bool, **options: Any) -> No
 
 
 @notify.command(epilog="\b\nExample:\n  blacktree notify remove chat\n")
-@click.argument("name")
+@click.argument("name", shell_complete=target_name)
 @json_option
 @server_options
 @debug_option
@@ -141,7 +142,7 @@ def remove(name: str, as_json: bool) -> None:
 
 
 @notify.command(epilog="\b\nExample:\n  blacktree notify log chat --json\n")
-@click.argument("name")
+@click.argument("name", shell_complete=target_name)
 @json_option
 @server_options
 @debug_option
@@ -165,7 +166,7 @@ def log(name: str, as_json: bool) -> None:
 
 
 @notify.command(epilog="\b\nExample:\n  blacktree notify test chat\n")
-@click.argument("name")
+@click.argument("name", shell_complete=target_name)
 @json_option
 @server_options
 @debug_option

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from blacktree.cli.completing import source_name
 from blacktree.cli.options import debug_option, json_option, server_options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,7 +114,7 @@ def list_(as_json: bool) -> None:
 
 
 @source.command(epilog="\b\nExample:\n  blacktree source show app --json\n")
-@click.argument("name")
+@click.argument("name", shell_complete=source_name)
 @json_option
 @server_options
 @debug_option
@@ -134,7 +135,7 @@ def show(name: str, as_json: bool) -> None:
 @source.command(
     epilog="\b\nExamples:\n  blacktree source edit app --branch main\n  blacktree source edit app --clear tags\n"
 )
-@click.argument("name")
+@click.argument("name", shell_complete=source_name)
 @click.option("--repository", metavar="URL", help="An https, ssh or git address.")
 @_fields
 @click.option("--clear", multiple=True, type=click.Choice(list(CLEARED)), help="Empty this field; repeatable.")
@@ -156,7 +157,7 @@ def edit(name: str, repository: str | None, clear: tuple[str, ...], as_json: boo
 
 
 @source.command(epilog="\b\nExample:\n  blacktree source remove app\n")
-@click.argument("name")
+@click.argument("name", shell_complete=source_name)
 @json_option
 @server_options
 @debug_option

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from blacktree.cli.completing import token_name
 from blacktree.cli.options import Duration, debug_option, json_option, server_options
 
 CREATE_EPILOG = """\b
@@ -89,7 +90,7 @@ def list_(with_ended: bool, as_json: bool) -> None:
 
 
 @token.command(epilog="\b\nExample:\n  blacktree token revoke ci\n")
-@click.argument("name")
+@click.argument("name", shell_complete=token_name)
 @json_option
 @server_options
 @debug_option
@@ -103,7 +104,13 @@ def revoke(name: str, as_json: bool) -> None:
 
 
 @token.command(epilog="\b\nExamples:\n  blacktree token link\n  blacktree token link --for reviewer\n")
-@click.option("--for", "name", metavar="TOKEN", help="The id or name of another token (for admins).")
+@click.option(
+    "--for",
+    "name",
+    metavar="TOKEN",
+    shell_complete=token_name,
+    help="The id or name of another token (for admins).",
+)
 @json_option
 @server_options
 @debug_option

@@ -9,6 +9,7 @@ from blacktree.broker.base import Broker
 from blacktree.concurrency.every import every
 from blacktree.concurrency.loopdelay import loop_delay
 from blacktree.concurrency.notify import notify, watchdog_seconds
+from blacktree.job import JobState
 from blacktree.orchestrator.control import Readiness
 from blacktree.orchestrator.held import Book
 from blacktree.orchestrator.intake import Intake
@@ -101,7 +102,7 @@ def figures(
     lags, status = journal.lags, broker.status()
     states = {state: sum(view.state == state for view in views) for state in ("free", "busy", "draining", "dead")}
     return {
-        "jobs": {str(state): number for state, number in journal.counts.items()},
+        "jobs": {str(state): journal.counts.get(state, 0) for state in JobState},
         "jobs_ended_total": dict(journal.ended),
         "attempts_held": len(book),
         "hand_offs_total": jobs.handed_off,

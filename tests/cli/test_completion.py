@@ -73,6 +73,27 @@ def test_deployments_by_name(patient: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "key", "words"),
+    [
+        ("/sources", "sources", ["source", "edit"]),
+        ("/notify", "targets", ["notify", "test"]),
+        ("/tokens", "tokens", ["token", "revoke"]),
+        ("/tokens", "tokens", ["token", "link", "--for"]),
+    ],
+)
+def test_what_is_declared_by_name(path: str, key: str, words: list[str], patient: pytest.MonkeyPatch) -> None:
+    patient.setattr(completing, "_get", lambda ctx, asked: {key: [{"name": "a"}]} if asked == path else None)
+    assert complete(*words) == ["a"]
+    assert complete(words[0], "add" if words[0] != "token" else "create") == []
+
+
+def test_a_repository_may_be_a_directory() -> None:
+    made = ShellComplete(tree, {}, "blacktree", "_BLACKTREE_COMPLETE")
+    assert [item.type for item in made.get_completions(["build"], "./a")] == ["dir"]
+    assert complete("build", incomplete="https://e") == []
+
+
+@pytest.mark.parametrize(
     "answer",
     [None, [], {}, {"workers": None}, {"workers": [{}]}, {"workers": [1]}, {"workers": [{"id": 3, "state": 1}]}, "x"],
 )
