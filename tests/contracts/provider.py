@@ -129,8 +129,11 @@ class Recorder:
 
     async def until(self, part: bytes, seconds: float = 30) -> None:
         """Wait until the output holds `part`."""
+        seen: dict[tuple[str, str], int] = {}
         with trio.fail_after(seconds):
-            while part not in self.text:
+            # Each time only what is new: to read a flood from its beginning again and again takes for ever.
+            while not any(part in data[seen.get(key, 0) :] for key, data in self.data.items()):
+                seen = {key: max(0, len(data) - len(part) + 1) for key, data in self.data.items()}
                 await self._changed.wait()
 
     async def until_step(self, part: str, seconds: float = 30) -> None:

@@ -92,10 +92,17 @@ def test_no_page_violates_what_axe_knows(looked_at: Watched, farm: WholeFarm, pl
 def check(axe: Axe, page: Page, name: str) -> list[tuple[str, str, list[str]]]:
     """What is wrong: on which page, which rule, where and why."""
     found = axe.run(page, options=RULES).response["violations"]
+    told = [(each["id"], [node for node in each["nodes"] if not excepted(each["id"], node["html"])]) for each in found]
     return [
-        (name, each["id"], [f"{node['html'][:200]} {node['failureSummary'][:300]}" for node in each["nodes"][:3]])
-        for each in found
+        (name, rule, [f"{node['html'][:200]} {node['failureSummary'][:300]}" for node in nodes[:3]])
+        for rule, nodes in told
+        if nodes
     ]
+
+
+def excepted(rule: str, html: str) -> bool:
+    """WCAG 2.2, 2.5.8, "Inline": what folds a step stands in the log, as high as its lines are; axe does not know."""
+    return rule == "target-size" and 'class="fold"' in html
 
 
 def test_focus_is_seen_and_states_are_told(watched: Watched, farm: WholeFarm, places: dict[str, str]) -> None:

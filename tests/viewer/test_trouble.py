@@ -4,7 +4,7 @@ import re
 import urllib.request
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.parts.browser import Watched
 from tests.parts.whole_farm import WholeFarm
@@ -172,6 +172,65 @@ def test_a_token_that_is_taken_away_ends_the_session(browser: Browser, farm: Who
     expect(page.locator(".head .state")).to_have_text("canceled")
     assert watched.complaints == []
     context.close()
+
+
+def test_what_the_browser_drops_is_asked_for_again(watched: Watched, farm: WholeFarm, submit: Submit) -> None:
+    """A browser aborts what is under way when a network interface comes or goes, and says so to nobody but the page."""
+    page = watched.page
+    job = submit({"step": "1", "name": "talk", "lines": 1, "line": "here"}, {"seconds": 600})
+    dropped: list[str] = []
+
+    def drop(route: Route) -> None:
+        if sum(each == route.request.url for each in dropped) == 2:
+            route.continue_()
+            return
+        dropped.append(route.request.url)
+        route.abort("connectionreset")
+
+    for part in ("**/viewer/log.js", "**/viewer/log.css", "**/events?*", "**/outline*"):
+        page.route(part, drop)
+    page.goto(f"{farm.url}#/job/{job}")
+    expect(page.locator(".row.log")).to_contain_text("here")
+    assert {each.partition("?")[0].rpartition("/")[2] for each in dropped} >= {"log.js", "log.css", "events"}
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".head .state")).to_have_text("canceled")
+    # What does not come at all is said.
+    page.unroute_all()
+    page.route("**/viewer/log.js", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("did not come whole")
+    page.unroute_all()
+    page.get_by_role("link", name="Load it again").click()
+    expect(page.locator(".row.log")).to_contain_text("here")
+
+
+def test_a_reader_on_the_way_to_another_page_gets_there(watched: Watched, farm: WholeFarm, submit: Submit) -> None:
+    """The list that is left takes back neither the address nor the page, whenever its first answer comes."""
+    page = watched.page
+    job = submit({"step": "1", "name": "talk", "lines": 1, "line": "here"})
+    farm.wait_for(job, "succeeded")
+    held: list[tuple[WebSocketRoute, str | bytes]] = []
+
+    def meet(there: WebSocketRoute) -> None:
+        server = there.connect_to_server()
+        # The answer to the first call, which is the list's, waits until the list is gone.
+        first = '{"jsonrpc":"2.0","id":1,'
+        server.on_message(lambda said: held.append((there, said)) if str(said).startswith(first) else there.send(said))
+
+    page.route_web_socket("**/ws", meet)
+    page.goto(farm.url)
+    expect(page.locator("#connection")).to_have_text("live")
+    page.evaluate("address => { location.hash = address }", f"#/job/{job}")
+    expect(page.locator(".row.log")).to_contain_text("here")
+    while not held:
+        page.wait_for_timeout(20)
+    ((there, said),) = held
+    there.send(said)
+    # Behind the held answer on the same connection.
+    page.get_by_role("button", name="Again").click()
+    page.wait_for_function("before => !location.hash.endsWith(before)", arg=job)
+    page.go_back()
+    assert page.url.endswith(f"#/job/{job}")
 
 
 def log_in(page: Page, farm: WholeFarm, secret: str) -> None:

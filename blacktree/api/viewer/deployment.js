@@ -1,6 +1,6 @@
 // One deployment: its replicas, its versions, and what it prints, as it prints it.
 
-import { action, announce, element, field, fill, imageName, plain, pretty, since, state, toast } from "/viewer/format.js";
+import { absent, action, announce, element, field, fill, imageName, plain, pretty, since, state, toast } from "/viewer/format.js";
 import { healthy, serving, standing } from "/viewer/deployments.js";
 import { LogBox } from "/viewer/logbox.js";
 import { Pages } from "/viewer/pages.js";
@@ -43,10 +43,10 @@ export class DeploymentPage {
 
   async #open(place) {
     try {
-      this.#take(await this.connection.call("deployment.get", { name: this.name }));
+      this.#take(await this.connection.ask("deployment.get", { name: this.name }));
       await this.pages.open();
     } catch (error) {
-      if (!this.closed) fill(this.main, element("div", { class: "empty" }, element("h1", {}, "No such deployment"), plain(error.message), ". ", element("a", { href: "#/deployments" }, "All deployments")));
+      if (!this.closed) fill(this.main, absent("deployment", error));
       return;
     }
     if (this.closed) return;

@@ -36,7 +36,7 @@ export class DeploymentsPage {
 
   async #ask() {
     try {
-      const { deployments } = await this.connection.call("deployment.list");
+      const { deployments } = await this.connection.ask("deployment.list");
       if (!this.closed) this.#draw(deployments);
     } catch {
       // Asked again in a moment; the connection's state stands above.

@@ -146,3 +146,11 @@ export function announce(text) {
 }
 
 export const tell = (error) => toast(plain(error.data?.advice ? `${error.message}: ${error.data.advice}` : error.message), "error");
+
+// In place of a job or a deployment that is not there, or that could not be had.
+export function absent(what, error) {
+  const none = (error.data?.code ?? "not_found") === "not_found";
+  return element("div", { class: "empty" }, element("h1", {}, none ? `No such ${what}` : `This ${what} cannot be shown`), plain(error.message), ". ",
+    none ? null : [element("button", { type: "button", onclick: () => location.reload() }, "Try again"), " "],
+    element("a", { href: `#/${what}s` }, `All ${what}s`));
+}

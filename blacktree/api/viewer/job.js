@@ -1,6 +1,6 @@
 // One job: what it is, its steps as a timeline, and its log.
 
-import { ENDED, element, fill, plain, repositoryName, state } from "/viewer/format.js";
+import { ENDED, absent, element, fill, plain, repositoryName, state } from "/viewer/format.js";
 import { Facts } from "/viewer/facts.js";
 import { LogBox } from "/viewer/logbox.js";
 import { Pages } from "/viewer/pages.js";
@@ -46,10 +46,10 @@ export class JobPage {
 
   async #open(place) {
     try {
-      this.#take(await this.connection.call("job.get", { id: this.id }));
+      this.#take(await this.connection.ask("job.get", { id: this.id }));
       await this.pages.open();
     } catch (error) {
-      if (!this.closed) fill(this.main, element("div", { class: "empty" }, element("h1", {}, "No such job"), plain(error.message), ". ", element("a", { href: "#/jobs" }, "All jobs")));
+      if (!this.closed) fill(this.main, absent("job", error));
       return;
     }
     if (this.closed) return;
@@ -80,7 +80,7 @@ export class JobPage {
     this.asking ??= setTimeout(async () => {
       this.asking = undefined;
       try {
-        this.#take(await this.connection.call("job.get", { id: this.id }));
+        this.#take(await this.connection.ask("job.get", { id: this.id }));
       } catch {
         // The next event asks again.
       }

@@ -17,6 +17,7 @@ export class JobsPage {
     this.jobs = new Map();
     this.fresh = new Set();
     this.cursor = null;
+    this.address = location.hash;
     document.title = "Jobs · Blacktree";
     const changed = () => {
       clearTimeout(this.typing);
@@ -49,7 +50,7 @@ export class JobsPage {
       begun: ({ jobs }) => {
         this.fresh = new Set(jobs.map((job) => job.id));
         this.#take(jobs);
-        this.#filter();
+        this.#begin();
       },
       "farm.changed": ({ jobs }) => jobs && this.#take(jobs),
     });
@@ -89,8 +90,15 @@ export class JobsPage {
   #filter() {
     const query = new URLSearchParams();
     for (const each of [this.state, this.repository, this.pool, this.text]) if (each.value.trim()) query.set(each.name, each.value.trim());
-    history.replaceState(null, "", query.size ? `#/jobs?${query}` : "#/jobs");
-    this.clear.hidden = !query.size;
+    // Unless the reader is on the way to another page: that is told a moment after the address has changed.
+    if (location.hash === this.address) history.replaceState(null, "", query.size ? `#/jobs?${query}` : "#/jobs");
+    this.address = location.hash;
+    this.#begin();
+  }
+
+  // The list from its beginning, as the filter is now.
+  #begin() {
+    this.clear.hidden = ![this.state, this.repository, this.pool, this.text].some((each) => each.value.trim());
     this.cursor = null;
     this.#more().catch(tell);
     this.#draw();
@@ -102,7 +110,7 @@ export class JobsPage {
     let found = 0;
     this.more.hidden = true;
     do {
-      const page = await this.connection.call("job.list", { ...this.#asked(), limit: PAGE, cursor: this.cursor });
+      const page = await this.connection.ask("job.list", { ...this.#asked(), limit: PAGE, cursor: this.cursor });
       if (turn !== this.#turn) return;
       this.cursor = page.cursor;
       found += page.jobs.length;

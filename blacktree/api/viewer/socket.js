@@ -14,6 +14,9 @@ export class Refused extends Error {
   }
 }
 
+// The connection went before the answer came: whether it was done is not known.
+class Lost extends Error {}
+
 export class Connection extends EventTarget {
   #socket = null;
   #next = 1;
@@ -38,6 +41,17 @@ export class Connection extends EventTarget {
     return this.#send(method, params);
   }
 
+  // As `call`, for what may be asked twice: asked again for as long as the connection is lost before the answer.
+  async ask(method, params = {}) {
+    for (;;) {
+      try {
+        return await this.call(method, params);
+      } catch (error) {
+        if (!(error instanceof Lost)) throw error;
+      }
+    }
+  }
+
   // Watch something until `close()` is called. `params()` is asked anew after each loss, so that it can resume.
   watch(method, params, on) {
     const subscription = { method, params, on, number: null, lost: false, closed: false };
@@ -47,12 +61,14 @@ export class Connection extends EventTarget {
       close: () => {
         subscription.closed = true;
         this.#subscriptions.delete(subscription);
-        if (subscription.number !== null && this.state === "open") {
-          this.#watches.delete(subscription.number);
-          this.#send("job.unwatch", { watch: subscription.number }).catch(() => {});
-        }
+        if (subscription.number !== null) this.#unwatch(subscription.number);
       },
     };
+  }
+
+  #unwatch(number) {
+    this.#watches.delete(number);
+    if (this.state === "open") this.#send("job.unwatch", { watch: number }).catch(() => {});
   }
 
   #opened() {
@@ -102,7 +118,7 @@ export class Connection extends EventTarget {
   }
 
   async #lost() {
-    for (const { fail } of this.#calls.values()) fail(new Error("the connection was lost"));
+    for (const { fail } of this.#calls.values()) fail(new Lost("the connection was lost: look whether it was done"));
     this.#calls.clear();
     this.#watches.clear();
     for (const each of this.#subscriptions) {
@@ -141,6 +157,7 @@ export class Connection extends EventTarget {
         JSON.stringify({ jsonrpc: "2.0", id, method: subscription.method, params: subscription.params() }),
       );
       const result = await answer;
+      if (subscription.closed) return;
       subscription.lost = false;
       subscription.on.begun?.(result, resumed);
     } catch (error) {
@@ -158,7 +175,8 @@ export class Connection extends EventTarget {
         return;
       }
       // Before anything that follows is read, so that no notification of a new watch is missed.
-      if (call.subscription && !call.subscription.closed) {
+      if (call.subscription?.closed) this.#unwatch(message.result.watch);
+      else if (call.subscription) {
         call.subscription.number = message.result.watch;
         this.#watches.set(message.result.watch, call.subscription);
       }

@@ -79,6 +79,13 @@ export class SubmitPage {
     return spec;
   }
 
+  // What is sent again because nobody knows whether it arrived is the same job.
+  #key(text) {
+    if (text !== this.sent) this.key = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    this.sent = text;
+    return this.key;
+  }
+
   async #send(event, connection) {
     event.preventDefault();
     for (const [name, note] of this.notes) {
@@ -87,7 +94,8 @@ export class SubmitPage {
     }
     this.said.textContent = "";
     try {
-      const job = await connection.call("job.submit", this.#spec());
+      const spec = this.#spec();
+      const job = await connection.ask("job.submit", { ...spec, idempotency_key: this.#key(JSON.stringify(spec)) });
       location.hash = `#/job/${job.id}`;
     } catch (error) {
       const name = /^(?:spec|params)\.([a-z_]+)/.exec(error.data?.path ?? "")?.[1];
