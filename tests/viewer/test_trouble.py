@@ -198,7 +198,7 @@ def test_what_the_browser_drops_is_asked_for_again(watched: Watched, farm: Whole
     page.unroute_all()
     page.route("**/viewer/log.js", lambda route: route.abort())
     page.reload()
-    expect(page.get_by_role("alert")).to_contain_text("did not come whole")
+    expect(page.get_by_role("alert")).to_contain_text("did not come whole", timeout=80_000)
     page.unroute_all()
     page.get_by_role("link", name="Load it again").click()
     expect(page.locator(".row.log")).to_contain_text("here")

@@ -1,7 +1,7 @@
 // A browser drops what it is loading when its network changes (a container starts, a laptop moves): a page of which a
 // part did not come loads itself again. It is written into the page, so that at least this part is there.
 {
-  const TRIES = 6;
+  const TRIES = 4;
   const tried = Number(sessionStorage.getItem("loads") ?? 0);
   let failed = false;
   const giveUp = () => {
@@ -15,7 +15,7 @@
     if (failed || !(target instanceof HTMLScriptElement || target?.rel === "stylesheet")) return;
     failed = true;
     sessionStorage.setItem("loads", tried + 1);
-    if (tried < TRIES) setTimeout(() => location.reload(), 200 * 2 ** tried);
+    if (tried < TRIES) setTimeout(() => location.reload(), 300 * 2 ** tried);
     else if (document.readyState === "loading") addEventListener("DOMContentLoaded", giveUp);
     else giveUp();
   }, true);
