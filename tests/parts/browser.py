@@ -3,17 +3,39 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Error, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
 ]
+
+
+def _steadily(go: Callable[..., Any]) -> Callable[..., Any]:
+    """Chromium aborts what is under way when a network interface comes or goes, as those of other tests' containers."""
+
+    @wraps(go)
+    def gone(page: Page, *args: Any, **options: Any) -> Any:
+        for _ in range(20):
+            try:
+                return go(page, *args, **options)
+            except Error as error:
+                if "ERR_NETWORK_CHANGED" not in error.message:
+                    raise
+        return go(page, *args, **options)
+
+    return gone
+
+
+Page.goto = _steadily(Page.goto)
+Page.reload = _steadily(Page.reload)
 
 
 @contextmanager
