@@ -9,7 +9,7 @@ import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from blacktree.concurrency.threads import in_loose_thread
-from blacktree.errors import Broken, StepFailed
+from blacktree.errors import BlacktreeError, Broken, StepFailed
 from blacktree.providers.base import Login
 from blacktree.providers.registry.auth import Challenge, Token, basic, parse_challenge, read_token, token_request
 from blacktree.providers.registry.faults import fault, from_answer
@@ -58,12 +58,19 @@ class Registry:
         self._challenge: Challenge | None = None
         self._token: Token | None = None
         self._login: Login | None = None
+        self._meeting = trio.Lock()
         self._met = False
 
     @property
     def host(self) -> str:
         """The registry as the image's name has it."""
         return self._reference.host
+
+    async def ready(self) -> None:
+        """Meet the registry and get a token ahead of the first question. What fails here is told to who asks that."""
+        with suppress(BlacktreeError):
+            await self._meet()
+            await self._authorization(fresh=False)
 
     async def head(self, tag: str) -> str | None:
         """The digest that a tag has now; None if there is no such tag (or repository)."""
@@ -128,8 +135,7 @@ class Registry:
         headers: Mapping[str, str] | None = None,
     ) -> _Reply | None:
         """Ask, with a fresh token once more where the first is not taken. None for a 404 where that is `missing`."""
-        if not self._met:
-            await self._meet()
+        await self._meet()
         url = f"{self._base}/v2/{self._reference.repository}/{path}"
         sent = {"Accept": ", ".join(MEDIA_TYPES), **(headers or {})}
         for fresh in (False, True):
@@ -148,6 +154,12 @@ class Registry:
 
     async def _meet(self) -> None:
         """Who is there? Sent without a login, so that none is told to whoever else listens on this port."""
+        async with self._meeting:
+            if not self._met:
+                await self._introduce()
+                self._met = True
+
+    async def _introduce(self) -> None:
         self._http = await self._connect(not self._plain)
         reply = await self._send("GET", f"{self._base}/v2/", "the first question")
         if reply.status == 400 and self._plain and b"HTTPS" in reply.body:
@@ -161,7 +173,6 @@ class Registry:
             raise fault("registry_garbage", f"{self.host}: no registry answers there ({reply.status} for /v2/)")
         elif reply.status >= 400:
             raise from_answer(reply.status, reply.headers, reply.body, "the first question", self.host)
-        self._met = True
 
     async def _authorization(self, *, fresh: bool) -> dict[str, str]:
         challenge = self._challenge
@@ -254,7 +265,9 @@ class Registry:
     ) -> _Reply:
         if self._http is None:
             raise Broken("a registry was asked before it was met")
-        async with self._http.stream(method, url, headers=headers, **content) as answer:
+        request = self._http.build_request(method, url, headers=headers, **content)
+        request.stream = _Whole(request.content)
+        async with aclosing(await self._http.send(request, stream=True)) as answer:
             parts: list[bytes] = []
             size = 0
             # Ended by a cancellation: leaving the loop would leave httpx's generators to the collector.
@@ -269,6 +282,22 @@ class Registry:
                 raise fault("registry_garbage", f"{self.host}: {what}: the answer is over {MAX_BODY_BYTES} bytes")
             found = {name.lower(): value for name, value in answer.headers.items()}
             return _Reply(status=answer.status_code, headers=found, body=b"".join(parts))
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body in one piece. httpx's own is an async generator, which a cancellation would leave to the collector."""
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = iter([body] if body else [])
+
+    def __aiter__(self) -> "_Whole":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            raise StopAsyncIteration from None
 
 
 def _split(url: str) -> SplitResult:

@@ -3,11 +3,13 @@ takes; then one small request a wanted tag, under the publish grant."""
 
 from contextlib import nullcontext
 
+import structlog
 import trio
 
 from blacktree.concurrency.threads import in_loose_thread
 from blacktree.errors import BlacktreeError, StepFailed
 from blacktree.job import Image
+from blacktree.providers.docker.scope import open_tasks
 from blacktree.providers.registry.client import Registry, open_registry
 from blacktree.providers.registry.manifest import (
     Manifest,
@@ -23,6 +25,8 @@ from blacktree.services.core.telling import telling
 from blacktree.services.image.names import image_of, references_for
 from blacktree.services.image.patience import persist
 from blacktree.services.image.prepare import prepare, remove_tags
+
+log = structlog.get_logger()
 
 TIDY_SECONDS = 5.0
 LAST_TIDY_SECONDS = 1.0
@@ -56,7 +60,11 @@ class PushStep:
         )
         async with telling(build.sink, self.name, f"push {references[0]}"), opened as registry:
             await persist(build.sink, self.name, lambda _: prepare(build, reference))
-            await _Push(build, reference, references, registry).run(build.built.id if build.built else "")
+            async with open_tasks() as beside:
+                # What is asked of the registry after the layers need not wait for its first words then.
+                beside.start_soon(registry.ready)
+                await _Push(build, reference, references, registry).run(build.built.id if build.built else "")
+                beside.cancel_scope.cancel()
 
 
 class _Push:
@@ -67,6 +75,7 @@ class _Push:
         self._reference = reference
         self._references = references
         self._registry = registry
+        self._named: list[str] = []
         self._uploaded: list[str] = []
 
     async def run(self, image_id: str) -> None:
@@ -121,12 +130,9 @@ class _Push:
             async with told:
                 return await build.provider.push(name, login, build.sink, step=step, stall_seconds=stall)
 
+        self._named.append(name)
         await build.provider.tag(image_id, [name])
-        try:
-            digest = await persist(build.sink, "push", push)
-        finally:
-            with trio.move_on_after(TIDY_SECONDS, shield=True):
-                await build.provider.untag([name])
+        digest = await persist(build.sink, "push", push)
         self._uploaded.append(tag)
         return await self._read(digest)
 
@@ -166,20 +172,32 @@ class _Push:
                 raise
 
     async def _tidy(self, seconds: float) -> None:
-        """Take away the tags of this attempt, and of earlier ones that were killed. Where a registry has no such
-        thing, they stay."""
+        """Take away the names of this attempt: the engine's, and beside that the registry's tags."""
+        with trio.move_on_after(TIDY_SECONDS, shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tidy_engine)
+                with trio.move_on_after(seconds):
+                    await self._tidy_registry()
+
+    async def _tidy_engine(self) -> None:
+        try:
+            await self._build.provider.untag(self._named)
+        except BlacktreeError as error:
+            log.info("names of a push stay on the engine", names=self._named, reason=str(error))
+
+    async def _tidy_registry(self) -> None:
+        """And the tags of earlier attempts that were killed. Where a registry takes no tags away, they stay."""
         if not self._uploaded:
             return
         build = self._build
         platforms = [variant.platform for variant in build.variants] or [""]
         first = max(1, build.attempt - MAX_EARLIER)
         earlier = [push_tag(build.job_id, number, each) for number in range(first, build.attempt) for each in platforms]
-        with trio.move_on_after(seconds, shield=True):
-            try:
-                if await remove_tags(build, self._reference, [*self._uploaded, *earlier]):
-                    return
-                for tag in [*self._uploaded, *earlier]:
-                    if not await self._registry.delete_tag(tag):
-                        return
-            except BlacktreeError:
+        try:
+            if await remove_tags(build, self._reference, [*self._uploaded, *earlier]):
                 return
+            for tag in [*self._uploaded, *earlier]:
+                if not await self._registry.delete_tag(tag):
+                    return
+        except BlacktreeError:
+            return
