@@ -1,32 +1,22 @@
-"""Deployments at the door: their JSON, HTTP routes, websocket methods, and the watch of one."""
+"""Deployments at the door: their JSON, HTTP routes, websocket methods. What they print: `deploymentlog`."""
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
-import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from blacktree.api.answers import digest_tag, events_answer, json_answer
+from blacktree.api.answers import json_answer
 from blacktree.api.auth import Actor
-from blacktree.api.frame import text_frame
 from blacktree.api.handler import Handler, Method
-from blacktree.api.livelog import Reply, SendFrame, notification
-from blacktree.api.messages import MOST_EVENTS, Nothing, clamp
-from blacktree.api.query import asked, idempotency_key, last_of, number
-from blacktree.api.text import text_answer
+from blacktree.api.messages import Nothing
+from blacktree.api.query import asked, idempotency_key, last_of
 from blacktree.deployment import DeployImage, public_version
-from blacktree.errors import BadRequest, BlacktreeError
-from blacktree.orchestrator.control import Follow
+from blacktree.errors import BadRequest
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl, DeploymentView
 from blacktree.runspec import RunSpec, check_run
 from blacktree.spec import JobSpec, spec_from
 from blacktree.strict import convert, decode_json
-
-PERIOD_SECONDS = 0.2
-WATCH = "deployment.watch"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,21 +51,6 @@ class DeleteQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `DELETE /api/v1/deployments/{name}` takes: see `Delete`."""
 
     secrets: Literal["true", "false"] = "false"
-
-
-class ReadLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`deployment.events`."""
-
-    name: str
-    from_seq: int = 1
-    limit: int = 1000
-
-
-class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`deployment.watch`."""
-
-    name: str
-    from_seq: int = 1
 
 
 class DeployJob(JobSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -144,8 +119,6 @@ class DeploymentRoutes:
             "deployment.restart": self.restart,
             "deployment.rollback": self.rollback,
             "deployment.delete": self.delete,
-            "deployment.events": self.events,
-            "deployment.log": self.log,
         }
 
     async def deploy(self, request: Request) -> Response:
@@ -185,20 +158,6 @@ class DeploymentRoutes:
         view = await self._control.delete(_name(request), secrets=text == "true", actor=actor)
         return json_answer(deployment_json(view))
 
-    async def events(self, request: Request) -> Response:
-        query = asked(request, "from_seq", "limit")
-        from_seq = clamp(number(query, "from_seq", 1), 1)
-        limit = clamp(number(query, "limit", 1000), 1, MOST_EVENTS)
-        body = await _events(self._control, _name(request), from_seq, limit)
-        end = await self._control.next_seq(_name(request)) - 1
-        # How long the log is, for whoever wants to begin at its end.
-        return await events_answer(request, body, digest_tag(body), {"blacktree-end-seq": str(end)})
-
-    async def log(self, request: Request) -> Response:
-        asked(request)
-        begin, end = await self._control.text_size(_name(request))
-        return text_answer(request, self._control, _name(request), begin, end)
-
     async def _no_body(self, request: Request) -> None:
         body = await self._body(request, ("application/json",))
         if body.strip():
@@ -221,7 +180,6 @@ class DeploymentMethods:
             "deployment.restart": self._restart,
             "deployment.rollback": self._rollback,
             "deployment.delete": self._delete,
-            "deployment.events": self._events,
         }
 
     async def _deploy(self, params: bytes) -> bytes:
@@ -248,65 +206,6 @@ class DeploymentMethods:
         wanted = decode_json(params, Delete, where="params")
         view = await self._control.delete(wanted.name, secrets=wanted.secrets, actor=self._actor)
         return _encode(deployment_json(view))
-
-    async def _events(self, params: bytes) -> bytes:
-        wanted = decode_json(params, ReadLog, where="params")
-        limit = clamp(wanted.limit, 1, MOST_EVENTS)
-        return await _events(self._control, wanted.name, clamp(wanted.from_seq, 1), limit)
-
-
-async def watch_deployment(
-    control: DeploymentControl, params: bytes, watch: int, reply: Reply, send: SendFrame
-) -> None:
-    """Answer with the deployment and where its log begins, then its events from there on, and itself as it changes.
-
-    Without end. Raises `NotFound` before any answer.
-    """
-    wanted = decode_json(params, Watch, where="params")
-    first = await control.first_seq(wanted.name)
-    async with control.follow(wanted.name, clamp(wanted.from_seq, first)) as follow:
-        told = _encode(deployment_json(await control.get(wanted.name)))
-        await reply(b'{"watch":%d,"first_seq":%d,"deployment":%b}' % (watch, first, told))
-        failed: list[Exception] = []
-        async with trio.open_nursery() as nursery:
-
-            async def tell(telling: Callable[[], Awaitable[None]]) -> None:
-                try:
-                    await telling()
-                except (BlacktreeError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    # Alone, not in a group: whoever called knows these.
-                    failed.append(error)
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(tell, partial(_tell_changes, control, wanted.name, watch, told, send))
-            await tell(partial(_tell_events, follow, watch, send))
-    if failed:
-        raise failed[0]
-
-
-_EVENTS = b'{"jsonrpc":"2.0","method":"deployment.events","params":{"watch":%d,"events":['
-
-
-async def _tell_events(follow: Follow, watch: int, send: SendFrame) -> None:
-    async for piece in follow:
-        await send(text_frame(_EVENTS % watch, piece.body, b"]}}"))
-
-
-async def _tell_changes(control: DeploymentControl, name: str, watch: int, told: bytes, send: SendFrame) -> None:
-    version = 0
-    while True:
-        version = await control.wait_changed(version)
-        body = _encode(deployment_json(await control.get(name)))
-        if body != told:
-            told = body
-            await send(notification("deployment.changed", b'{"watch":%d,"deployment":%b}' % (watch, body)))
-        await trio.sleep(PERIOD_SECONDS)
-
-
-async def _events(control: DeploymentControl, name: str, from_seq: int, limit: int) -> bytes:
-    piece = await control.events(name, from_seq, limit)
-    first = await control.first_seq(name)
-    return b'{"events":[%b],"next_seq":%d,"first_seq":%d}' % (piece.body, piece.next_seq, first)
 
 
 def _named(params: bytes) -> str:

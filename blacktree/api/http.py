@@ -1,5 +1,6 @@
 """The Starlette application: jobs, events, logs, workers, health and metrics (contract.md, section 5)."""
 
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,6 +16,7 @@ from blacktree.api.assets import Assets
 from blacktree.api.asyncapi import asyncapi
 from blacktree.api.auth import Actor, cookie_name
 from blacktree.api.body import read_body
+from blacktree.api.deploymentlog import log_handlers
 from blacktree.api.deployments import DeploymentRoutes
 from blacktree.api.farmfeed import wait_for_farm_events
 from blacktree.api.faults import unexpected
@@ -22,11 +24,12 @@ from blacktree.api.handler import Handler
 from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.metrics import CONTENT_TYPE, Tally, exposition
 from blacktree.api.notify import notify_handlers
+from blacktree.api.oneself import self_handlers
 from blacktree.api.openapi import openapi
-from blacktree.api.outline import AskOutline, outline
-from blacktree.api.query import asked, idempotency_key, last_of, number, state_named
+from blacktree.api.outline import outline
+from blacktree.api.query import asked, idempotency_key, last_of, number, sought, state_named
 from blacktree.api.reception import Reception
-from blacktree.api.search import MOST_HITS, Question, search
+from blacktree.api.search import search
 from blacktree.api.secrets import secret_handlers
 from blacktree.api.sources import source_handlers
 from blacktree.api.text import text_answer
@@ -91,8 +94,10 @@ class _Routes:
             **notify_handlers(self._control, self._config),
             **secret_handlers(self._control, self._config),
             **token_handlers(self._control, self._reception),
+            **self_handlers(self._reception),
             **webhook_handlers(self._control, self._config),
             **DeploymentRoutes(self._control.deployments, self._body).handlers(),
+            **log_handlers(self._control.deployments),
         }
 
     async def home(self, request: Request) -> Response:
@@ -196,22 +201,13 @@ class _Routes:
         return await events_answer(request, body, tag, {"blacktree-end-seq": str(end - 1)})
 
     async def search(self, request: Request) -> Response:
-        query = asked(request, "text", "errors", "step", "from_seq", "limit")
-        question = Question(
-            id=_id(request),
-            text=last_of(query, "text"),
-            errors=last_of(query, "errors") in ("1", "true"),
-            step=last_of(query, "step"),
-            from_seq=messages.clamp(number(query, "from_seq", 1), 1),
-            limit=messages.clamp(number(query, "limit", MOST_HITS), 1, MOST_HITS),
-        )
-        return json_answer(await search(self._control, question))
+        return json_answer(await search(partial(self._control.records, _id(request)), sought(request)))
 
     async def outline(self, request: Request) -> Response:
         query = asked(request, "step", "from_seq")
         from_seq = messages.clamp(number(query, "from_seq", 1), 1)
-        wanted = AskOutline(id=_id(request), step=last_of(query, "step"), from_seq=from_seq)
-        return json_answer(await outline(self._control, wanted))
+        read = partial(self._control.records, _id(request))
+        return json_answer(await outline(read, last_of(query, "step"), from_seq))
 
     async def log(self, request: Request) -> Response:
         asked(request)

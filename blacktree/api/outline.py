@@ -1,12 +1,12 @@
-"""Where each step's output lies in a job's log, a bounded stretch of it at a time: what folding needs."""
+"""Where each step's (or replica's) output lies in a log, a bounded stretch of it at a time: what folding needs."""
 
 from typing import Any
 
 import msgspec
 import trio
 
+from blacktree.api.search import ReadRecords
 from blacktree.event import Lines, Notice, Progress, Record, StepFinished, span
-from blacktree.orchestrator.control import Control
 
 MOST_STRETCHES = 5000
 _RECORDS_EVENTS = 10_000
@@ -21,20 +21,20 @@ class AskOutline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     from_seq: int = 1
 
 
-async def outline(control: Control, asked: AskOutline) -> dict[str, Any]:
+async def outline(read: ReadRecords, step: str, from_seq: int) -> dict[str, Any]:
     """`{"stretches": [[first seq, last seq, step, attempt], …], "next_seq": n, "done": bool}`, in order.
 
     A step's first event (`step_started`) is not among them: it is what stays when the rest is folded. Steps that ran
     beside each other have many. Answers after about a second at the latest; not `done`: go on at `next_seq`. Raises
     `NotFound`.
     """
-    seq = max(1, asked.from_seq)
+    seq = max(1, from_seq)
     found: list[tuple[int, int, str, int]] = []
     end = trio.current_time() + _SECONDS
     while len(found) < MOST_STRETCHES and trio.current_time() < end:
-        records = await control.records(asked.id, seq, _RECORDS_EVENTS)
+        records = await read(seq, _RECORDS_EVENTS)
         for first, record in records:
-            add(found, record, first, asked.step)
+            add(found, record, first, step)
             seq = first + span(record)
         if not records:
             return {"stretches": found, "next_seq": seq, "done": True}

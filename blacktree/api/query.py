@@ -4,6 +4,8 @@ import re
 
 from starlette.requests import Request
 
+from blacktree.api.messages import clamp
+from blacktree.api.search import MOST_HITS, Sought
 from blacktree.errors import BadRequest
 from blacktree.job import JobState
 from blacktree.strict import nearest
@@ -34,6 +36,19 @@ def number(query: dict[str, list[str]], name: str, default: int) -> int:
     if not re.fullmatch(r"-?[0-9]{1,40}", text):
         raise BadRequest(f"`{name}` must be a whole number", path=name, code="bad_query")
     return int(text)
+
+
+def sought(request: Request) -> Sought:
+    """What `search` of a log is asked for."""
+    query = asked(request, "text", "errors", "step", "attempt", "from_seq", "limit")
+    return Sought(
+        text=last_of(query, "text"),
+        errors=last_of(query, "errors") in ("1", "true"),
+        step=last_of(query, "step"),
+        attempt=number(query, "attempt", 0),
+        from_seq=clamp(number(query, "from_seq", 1), 1),
+        limit=clamp(number(query, "limit", MOST_HITS), 1, MOST_HITS),
+    )
 
 
 def idempotency_key(request: Request) -> str | None:

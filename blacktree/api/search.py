@@ -1,7 +1,7 @@
-"""Looking for text in a job's whole log, a bounded stretch at a time."""
+"""Looking for text in a whole log, a job's or a deployment's, a bounded stretch at a time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -10,7 +10,6 @@ import trio
 from blacktree.api.messages import clamp
 from blacktree.errors import BadRequest
 from blacktree.event import Lines, Record, StepFinished, StepStarted, events_json, span
-from blacktree.orchestrator.control import Control
 
 MOST_HITS = 1000
 MOST_TEXT = 1000
@@ -22,23 +21,38 @@ _ERROR = re.compile(r"\b(?:error|errors|fatal|failed|failure|exception|traceback
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`job.search`: lines that contain `text` (case aside), or, with `errors`, lines that read like an error.
+ReadRecords = Callable[[int, int], Awaitable[list[tuple[int, Record]]]]
+"""The records of one log from a number on, at most so many events; empty past the end. Raises `NotFound`."""
 
-    `step`: only this step's lines; with neither of the other two, where that step begins. With nothing: every line.
+
+class Sought(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Lines that contain `text` (case aside), or, with `errors`, lines that read like an error.
+
+    `attempt`: only this one's lines (0: of all).
     `with_events`: the answer also holds the events of the hits and, that they can be named, each `step_started` passed.
     """
 
-    id: str
     text: str = ""
     errors: bool = False
     step: str = ""
+    attempt: int = 0
     from_seq: int = 1
     limit: int = MOST_HITS
     with_events: bool = False
 
 
-async def search(control: Control, asked: Question) -> dict[str, Any]:
+class Question(Sought, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`job.search`: lines that contain `text` (case aside), or, with `errors`, lines that read like an error.
+
+    `step`: only this step's lines; with neither of the other two, where that step begins. With nothing: every line.
+    `attempt`: only this one's lines (0: of all).
+    `with_events`: the answer also holds the events of the hits and, that they can be named, each `step_started` passed.
+    """
+
+    id: str
+
+
+async def search(read: ReadRecords, asked: Sought) -> dict[str, Any]:
     """`{"hits": [seq, …], "next_seq": n}`: where to go on, or null when the log's end was reached.
 
     With events also `"events": [...]`, a mebibyte or a little more, and `"seen_seq": n`: all before was looked at.
@@ -51,7 +65,7 @@ async def search(control: Control, asked: Question) -> dict[str, Any]:
     found = _Found(asked.with_events)
     end = trio.current_time() + _STRETCH_SECONDS
     while True:
-        records = await control.records(asked.id, seq, _STRETCH_EVENTS)
+        records = await read(seq, _STRETCH_EVENTS)
         for first, record in records:
             found.passed(record, first)
             for hit in matches(record, first, asked):
@@ -103,8 +117,10 @@ class _Found:
         return answer
 
 
-def matches(record: Record, first: int, asked: Question) -> Iterator[int]:
+def matches(record: Record, first: int, asked: Sought) -> Iterator[int]:
     """The numbers of this record's events that fit; its first event has number `first`."""
+    if asked.attempt and record.attempt != asked.attempt:
+        return
     if asked.step and getattr(record, "step", None) != asked.step:
         return
     if type(record) is not Lines:

@@ -434,6 +434,12 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["valid", "expired", "revoked"]
 
 
+class Oneself(Token, frozen=True, kw_only=True):
+    """The token of whoever asks. `may`: the operations that it is let into, by name."""
+
+    may: list[str]
+
+
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """The one of the state directory (id `farm`), then the others, oldest first."""
 

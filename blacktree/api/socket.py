@@ -1,5 +1,6 @@
 """JSON-RPC 2.0 over one websocket: a reader, its requests and its watches; the first side to end ends all."""
 
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,7 +11,8 @@ import trio_websocket
 from blacktree import __version__
 from blacktree.api import faults, messages
 from blacktree.api.auth import Actor
-from blacktree.api.deployments import WATCH, DeploymentMethods, watch_deployment
+from blacktree.api.deploymentlog import WATCH, log_methods, watch_deployment
+from blacktree.api.deployments import DeploymentMethods
 from blacktree.api.farmfeed import FarmFeed, wait_for_farm_events
 from blacktree.api.frame import GOING_AWAY, Frames, close_frame, text_frame
 from blacktree.api.handler import Method
@@ -19,6 +21,7 @@ from blacktree.api.joblist import Wanted, find_jobs
 from blacktree.api.livelog import Watches, watch_farm, watch_job
 from blacktree.api.metrics import Tally
 from blacktree.api.notify import notify_methods
+from blacktree.api.oneself import self_methods
 from blacktree.api.outline import AskOutline, outline
 from blacktree.api.reception import Reception
 from blacktree.api.search import Question, search
@@ -91,8 +94,10 @@ class Session:
             **source_methods(control, actor.name),
             **notify_methods(control, actor.name),
             **DeploymentMethods(control.deployments, actor).table(),
+            **log_methods(control.deployments),
             **secret_methods(control, actor.name),
             **token_methods(control, reception, actor),
+            **self_methods(reception, actor),
         }
         check_methods((*self._methods, *_WATCHES))
 
@@ -303,10 +308,12 @@ class Session:
         return b'{"events":[%b],"next_seq":%d}' % (piece.body, piece.next_seq)
 
     async def _search(self, params: bytes) -> bytes:
-        return _encode(await search(self._control, _params(params, Question)))
+        asked = _params(params, Question)
+        return _encode(await search(partial(self._control.records, asked.id), asked))
 
     async def _outline(self, params: bytes) -> bytes:
-        return _encode(await outline(self._control, _params(params, AskOutline)))
+        asked = _params(params, AskOutline)
+        return _encode(await outline(partial(self._control.records, asked.id), asked.step, asked.from_seq))
 
     async def _unwatch(self, params: bytes) -> bytes:
         watch = _params(params, messages.Unwatch).watch

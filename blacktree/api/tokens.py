@@ -84,11 +84,6 @@ class TokenDesk:
             )
         return token_json(await self._tokens.revoke(name, actor=actor.name))
 
-    def itself(self, actor: Actor) -> dict[str, Any]:
-        """Who is asking."""
-        token = self._auth.token(actor.token)
-        return token_json(token) if token is not None else {}
-
     def link(self, wanted: AskLink, actor: Actor) -> dict[str, Any]:
         """Raises `NotFound`, `NotAllowed` for another's token."""
         identity = actor.token
@@ -126,10 +121,6 @@ def token_handlers(control: Control, reception: Reception) -> dict[str, Handler]
         asked(request)
         return json_answer(desk.all())
 
-    async def itself(request: Request) -> Response:
-        asked(request)
-        return json_answer(desk.itself(request.state.actor))
-
     async def revoke(request: Request) -> Response:
         asked(request)
         return json_answer(await desk.revoke(str(request.path_params["name"]), request.state.actor))
@@ -147,7 +138,6 @@ def token_handlers(control: Control, reception: Reception) -> dict[str, Handler]
     return {
         "token.create": create,
         "token.list": every,
-        "token.self": itself,
         "token.revoke": revoke,
         "token.link": link,
         "audit.list": trail,
@@ -165,10 +155,6 @@ def token_methods(control: Control, reception: Reception, actor: Actor) -> dict[
         decode_json(params, Nothing, where="params")
         return _encode(desk.all())
 
-    async def itself(params: bytes) -> bytes:
-        decode_json(params, Nothing, where="params")
-        return _encode(desk.itself(actor))
-
     async def revoke(params: bytes) -> bytes:
         return _encode(await desk.revoke(decode_json(params, TokenByName, where="params").name, actor))
 
@@ -181,7 +167,6 @@ def token_methods(control: Control, reception: Reception, actor: Actor) -> dict[
     return {
         "token.create": create,
         "token.list": every,
-        "token.self": itself,
         "token.revoke": revoke,
         "token.link": link,
         "audit.list": trail,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from blacktree.deployment import DeployImage, Deployment
+from blacktree.event import Record
 from blacktree.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class DeploymentControl(Protocol):
 
     async def events(self, name: str, from_seq: int, limit: int) -> "Slice":
         """Of its log, from the store. What lies before the first kept number is passed over. Raises `NotFound`."""
+        ...
+
+    async def records(self, name: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
+        """The same as records, each with its first number. Raises `NotFound`."""
         ...
 
     async def first_seq(self, name: str) -> int:

@@ -11,6 +11,7 @@ import trio
 from blacktree.clock import now
 from blacktree.deployment import ENDED, DeployImage, Deployment, Placement, Version, stream_id
 from blacktree.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
+from blacktree.event import Record
 from blacktree.job import Job, JobState
 from blacktree.orchestrator import releases
 from blacktree.orchestrator.control import JobView, Readiness, Slice
@@ -205,6 +206,11 @@ class DeploymentDesk:
         """See `DeploymentControl.events`."""
         await self._stream(name)
         return await stored(self._store, stream_id(name), from_seq, max(1, min(limit, MAX_LIMIT)))
+
+    async def records(self, name: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
+        """See `DeploymentControl.records`."""
+        await self._stream(name)
+        return await self._store.read(stream_id(name), from_seq, limit=max(1, min(limit, MAX_LIMIT)))
 
     async def first_seq(self, name: str) -> int:
         """See `DeploymentControl.first_seq`."""

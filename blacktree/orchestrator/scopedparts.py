@@ -6,6 +6,7 @@ from typing import Any
 
 from blacktree.deployment import DeployImage, Deployment
 from blacktree.errors import NotAllowed, NotFound
+from blacktree.event import Record
 from blacktree.orchestrator.control import Follow, Slice
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl, DeploymentView
 from blacktree.orchestrator.hookcontrol import SourceControl, SourceView
@@ -84,6 +85,11 @@ class ScopedDeployments:
         """See `DeploymentControl.events`."""
         await self.get(name)
         return await self._deployments.events(name, from_seq, limit)
+
+    async def records(self, name: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
+        """See `DeploymentControl.records`."""
+        await self.get(name)
+        return await self._deployments.records(name, from_seq, limit)
 
     async def first_seq(self, name: str) -> int:
         """See `DeploymentControl.first_seq`."""

@@ -203,6 +203,8 @@ async def test_a_role_reaches_as_far_as_the_table_says(who: str) -> None:
             assert allowed or answer.status == 403, name
             assert code(answer) not in ("farm_wide", "repository_not_allowed"), name
         async with talking(stage.house, stage.headers(who)) as talker:
+            told = (await talker.result("token.self"))["may"]
+            assert told == [name for name, each in OPERATIONS.items() if role.holds(each.role)]
             for name, operation in METHODS.items():
                 answered = await said(stage, talker, operation)
                 refused = answered.get("error", {}).get("data", {}).get("code") == "role_missing"
@@ -231,6 +233,8 @@ async def test_a_token_of_other_repositories_learns_nothing(who: str) -> None:
             elif operation.role is not Role.NONE:
                 assert answer.status < 300 or name in ("page.websocket", "page.asset"), (name, answer.body)
         async with talking(stage.house, stage.headers(who)) as talker:
+            told = (await talker.result("token.self"))["may"]
+            assert told == [name for name, each in OPERATIONS.items() if role.holds(each.role) and not each.farm]
             for name, operation in METHODS.items():
                 answered = await said(stage, talker, operation)
                 assert MARK not in json.dumps(answered), name

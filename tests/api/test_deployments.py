@@ -67,6 +67,22 @@ async def test_http(tmp_path: Path) -> None:
                 await trio.sleep(0.02)
         part = await ask(house, "GET", f"{base}/web/log", headers={"Range": "bytes=6-"})
         assert (part.status, part.body) == (206, b"world\n")
+        seen = (await ask(house, "GET", f"{base}/web/events")).json["events"]
+        said = [event["seq"] for event in seen if event["type"] == "log"]
+        for query, hits in (
+            ("text=WORLD", said[1:]),
+            ("text=o&step=1/0&attempt=1", said),
+            ("text=o&attempt=2", []),
+            ("text=o&step=1/1", []),
+            ("errors=1", []),
+        ):
+            found = (await ask(house, "GET", f"{base}/web/search?{query}")).json
+            assert (found["hits"], found["next_seq"]) == (hits, None), query
+        stretches = (await ask(house, "GET", f"{base}/web/outline?step=1/0")).json
+        assert (stretches["stretches"], stretches["done"]) == ([[said[0], said[1], "1/0", 1]], True)
+        async with talking(house) as talker:
+            assert (await talker.result("deployment.search", {"name": "web", "text": "hello"}))["hits"] == said[:1]
+            assert await talker.result("deployment.outline", {"name": "web", "step": "1/0"}) == stretches
         page = (await ask(house, "GET", f"{base}/web/events?from_seq=2&limit=2")).json
         assert [event["seq"] for event in page["events"]] == [2, 3]
         assert (page["next_seq"], page["first_seq"]) == (4, 1)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from blacktree.api.deployments import watch_deployment
+from blacktree.api.deploymentlog import watch_deployment
 from blacktree.cipher import Locked, new_key
 from blacktree.clock import new_id, now
 from blacktree.concurrency.threads import in_thread

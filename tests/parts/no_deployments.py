@@ -7,6 +7,7 @@ import trio
 
 from blacktree.deployment import DeployImage
 from blacktree.errors import NotFound, Unavailable
+from blacktree.event import Record
 from blacktree.orchestrator.control import Follow, Slice
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentView
 from blacktree.spec import JobSpec
@@ -37,6 +38,9 @@ class NoDeployments:
         return await self.get(name)
 
     async def events(self, name: str, from_seq: int, limit: int) -> Slice:
+        raise NotFound(f"no deployment {name!r}")
+
+    async def records(self, name: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
         raise NotFound(f"no deployment {name!r}")
 
     async def first_seq(self, name: str) -> int:

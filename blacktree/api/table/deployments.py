@@ -1,8 +1,9 @@
 """Deployments: what is kept running."""
 
+from blacktree.api import deploymentlog as log
 from blacktree.api import deployments as asked
 from blacktree.api import messages, shapes
-from blacktree.api.table.jobs import EventsQuery
+from blacktree.api.table.jobs import EventsQuery, OutlineQuery, SearchQuery
 from blacktree.api.table.operation import Concerns, Http, Notification, Operation, Socket
 from blacktree.deployment import DeployImage
 from blacktree.role import Role
@@ -106,7 +107,27 @@ DEPLOYMENTS = (
         errors=("not_found", "bad_query", "invalid"),
         result=shapes.DeploymentEventPage,
         http=Http(verb="GET", path=f"{_ONE}/events", query=EventsQuery, statuses=(200, 304)),
-        socket=Socket(params=asked.ReadLog),
+        socket=Socket(params=log.ReadLog),
+    ),
+    Operation(
+        name="deployment.search",
+        summary="Look through its log, as far as it is kept, a stretch at a time; `next_seq` is where to go on.",
+        role=Role.VIEW,
+        concerns=Concerns.DEPLOYMENT,
+        errors=("not_found", "bad_query", "bad_request", "invalid"),
+        result=shapes.Hits,
+        http=Http(verb="GET", path=f"{_ONE}/search", query=SearchQuery),
+        socket=Socket(params=log.Search),
+    ),
+    Operation(
+        name="deployment.outline",
+        summary="Where each replica's output lies in its log, a stretch at a time.",
+        role=Role.VIEW,
+        concerns=Concerns.DEPLOYMENT,
+        errors=("not_found", "bad_query", "invalid"),
+        result=shapes.Outline,
+        http=Http(verb="GET", path=f"{_ONE}/outline", query=OutlineQuery),
+        socket=Socket(params=log.AskOutline),
     ),
     Operation(
         name="deployment.log",
@@ -124,7 +145,7 @@ DEPLOYMENTS = (
         errors=("not_found", "invalid", "too_many_watches"),
         result=shapes.DeploymentWatched,
         socket=Socket(
-            params=asked.Watch,
+            params=log.Watch,
             notifications=(
                 Notification(name="deployment.events", params=shapes.JobEvents, summary="Events, batched, in order."),
                 Notification(

@@ -38,18 +38,23 @@ class EventsQuery(msgspec.Struct, frozen=True):
 
 
 class OutlineQuery(msgspec.Struct, frozen=True):
-    """`step`: only this step's."""
+    """`step`: only this step's; of a deployment: this replica's, `VERSION/INDEX`."""
 
     step: str = ""
     from_seq: int = 1
 
 
 class SearchQuery(msgspec.Struct, frozen=True):
-    """Lines that contain `text`, or, with `errors` (1), that read like an error; of `step` alone, if it is given."""
+    """Lines that contain `text`, or, with `errors` (1), that read like an error; of `step` alone, if it is given.
+
+    `attempt`: only this one's (0: of all). Of a deployment the step is a replica, `VERSION/INDEX`, the attempt its
+    version.
+    """
 
     text: str = ""
     errors: str = ""
     step: str = ""
+    attempt: int = 0
     from_seq: int = 1
     limit: int = MOST_HITS
 

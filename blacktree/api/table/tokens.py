@@ -31,10 +31,10 @@ TOKENS = (
     ),
     Operation(
         name="token.self",
-        summary="The token that this is asked with.",
+        summary="The token that this is asked with, and the operations that it is let into.",
         role=Role.VIEW,
         errors=("bad_query", "invalid"),
-        result=shapes.Token,
+        result=shapes.Oneself,
         http=Http(verb="GET", path=f"{_ALL}/self", query=messages.Nothing),
         socket=Socket(params=messages.Nothing),
     ),
