@@ -25,8 +25,12 @@ RATE = 1000
 P99_MS, OPEN_SECONDS, GROWTH, MOST_MIB = 300.0, 1.0, 1.25, 400.0
 LONG = 1_000_000
 # A busybox shell knows no time finer than a second but this file's: hundredths since the machine's start.
-PRINT = 'i=0; while [ $i -lt {ticks} ]; do read up idle < /proc/uptime; for n in {each}; do echo "@$up@ {fill}"; done; '
-DOCKERFILE = "FROM {base}\nRUN " + PRINT + "i=$((i+1)); sleep {pause}; done\n"
+# Counted by that clock, so that the pace is kept however slow the shell is.
+PRINT = (
+    "read up idle < /proc/uptime; from=${up%.*}${up#*.}; n=0; while [ $n -lt COUNT ]; do "
+    "read up idle < /proc/uptime; due=$(( (${up%.*}${up#*.} - from) * RATE / 100 )); "
+    'while [ $n -lt $due ]; do echo "@$up@ FILL"; n=$((n+1)); done; sleep 0.01; done'
+)
 # After each frame: the last number that is painted, and when.
 FRAMES = """() => {
   window.frames_seen = [];
@@ -74,8 +78,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
 def _painted(bench: Bench) -> Iterator[Figure]:
     with open_building_farm(bench) as farm, _page(farm.farm) as page:
         seconds = bench.size(20, 4)
-        each, pause = " ".join(str(n) for n in range(RATE // 50)), 1 / 50
-        dockerfile = DOCKERFILE.format(base=farm.base, ticks=seconds * 50, each=each, pause=pause, fill="x" * 60)
+        said = PRINT.replace("COUNT", str(seconds * RATE)).replace("RATE", str(RATE)).replace("FILL", "x" * 60)
+        dockerfile = f"FROM {farm.base}\nRUN {said}\n"
         repository = Repository(bench.new_directory("viewer") / "app", {"Dockerfile": dockerfile.encode()})
         job = _job(farm, repository)
         page.goto(f"{farm.farm.url}/#/job/{job}")

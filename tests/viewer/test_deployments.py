@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.parts.browser import Watched
 from tests.parts.whole_farm import WholeFarm
@@ -48,6 +48,55 @@ def test_a_deployment_is_shown_and_steered(watched: Watched, farm: WholeFarm) ->
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert "one speaks" in download.value.path().read_text()
+
+
+def said_by_both(page: Page, name: str, text: str) -> None:
+    """The farm has it from both replicas; the page need not have it in sight."""
+    page.wait_for_function(
+        """async ([name, text]) => {
+            const answer = await fetch(`/api/v1/deployments/${name}/log`);
+            return (await answer.text()).split(text).length === 3;
+        }""",
+        arg=[name, text],
+        polling=200,
+    )
+
+
+def test_its_log_is_searched_on_the_server_and_shown_by_version_and_replica(watched: Watched, farm: WholeFarm) -> None:
+    page = watched.page
+    words = [part for number in range(1, 61) for part in ("print", f"talk {number}")]
+    ask(farm, "/api/v1/deployments", deployment("asked", *words, "print", "an Error here", "listen", replicas=2))
+    page.goto(f"{farm.url}#/deployment/asked")
+    expect(page.locator(".row.log").first).to_be_visible()
+    said_by_both(page, "asked", "an Error here")
+    ask(farm, "/api/v1/deployments", deployment("asked", "print", "talk 7 again", "listen", replicas=2))
+    said_by_both(page, "asked", "talk 7 again")
+    expect(page.locator(".row.log", has_text="talk 7 again").locator(".tag")).to_have_text([re.compile("^v2 #")] * 2)
+    # Hits are counted and stepped through, also those that have scrolled by.
+    page.get_by_label("Search the log").fill("TALK 7")
+    expect(page.locator(".count")).to_have_text("1 of 4")
+    expect(page.locator(".row.current mark")).to_have_text("talk 7")
+    page.get_by_role("button", name="Previous hit").click()
+    expect(page.locator(".count")).to_have_text("4 of 4")
+    expect(page.locator(".row.current")).to_contain_text("talk 7 again")
+    page.get_by_role("button", name="First error").click()
+    expect(page.locator(".row.current")).to_contain_text("an Error here")
+    # One version alone, one replica alone; what was asked is asked of them.
+    page.get_by_label("Search the log").fill("talk 7")
+    expect(page.locator(".count")).to_have_text("1 of 4")
+    page.get_by_label("Whose lines").select_option("Version 2")
+    expect(page.locator(".count")).to_have_text("1 of 2")
+    expect(page.locator(".row.log")).to_have_count(2)
+    page.get_by_label("Whose lines").select_option("Version 1, replica 1")
+    expect(page.locator(".count")).to_have_text("1 of 1")
+    expect(page.locator(".row.log .tag", has_text=re.compile("^v1 #1$")).first).to_be_visible()
+    expect(page.locator(".row.log .tag", has_text=re.compile("#0$"))).to_have_count(0)
+    # A link to a line of another one brings everything back.
+    page.get_by_label("Whose lines").select_option("Version 2")
+    expect(page.locator(".row.log")).to_have_count(2)
+    page.evaluate("location.hash = '#/deployment/asked/L9-10'")
+    expect(page.locator(".row.selected.log")).to_have_count(2)
+    expect(page.get_by_label("Whose lines")).to_have_value("")
 
 
 def test_one_that_fails_says_why(watched: Watched, farm: WholeFarm) -> None:

@@ -8,6 +8,8 @@ from playwright.sync_api import Browser, expect
 from tests.parts.browser import Watched
 from tests.parts.whole_farm import WholeFarm
 from tests.viewer.conftest import Submit
+from tests.viewer.demo import ask, deployment
+from tests.viewer.test_trouble import log_in
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -130,3 +132,47 @@ def test_it_can_be_used_by_keys_alone(watched: Watched, farm: WholeFarm, submit:
     page.keyboard.press("g")
     page.keyboard.press("j")
     expect(page.locator("h1")).to_have_text("Farm")
+
+
+def test_a_token_is_offered_what_it_may(browser: Browser, farm: WholeFarm, submit: Submit) -> None:
+    """Who may only look sees no button that would be refused; a token of some repositories is told which."""
+    job = submit({"step": "1", "name": "one", "lines": 1, "line": "here"}, {"seconds": 600}, repository="/nowhere/role")
+    ask(farm, "/api/v1/deployments", deployment("role", "print", "here", "listen"))
+    buttons = {
+        f"#/job/{job}": ("Cancel",),
+        "#/jobs?repository=nowhere/role": ("Cancel nowhere/role", "Build"),
+        "#/deployment/role": ("Restart", "Stop"),
+        "#/farm": ("Drain",),
+    }
+    tokens = {
+        "looker": ({"role": "view"}, ()),
+        "builder": ({"role": "submit", "repositories": ["/nowhere/**"]}, ("Cancel", "Cancel nowhere/role", "Build")),
+        "boss": ({"role": "admin"}, tuple(name for names in buttons.values() for name in names)),
+    }
+    for name, (wanted, offered) in tokens.items():
+        made = ask(farm, "/api/v1/tokens", {"name": name, **wanted})
+        context = browser.new_context()
+        context.set_default_timeout(40_000)
+        page = context.new_page()
+        log_in(page, farm, made["secret"])
+        expect(page.locator(".me")).to_have_text(f"{name}{wanted['role']}")
+        for place, names in buttons.items():
+            if name == "builder" and place == "#/deployment/role":
+                # It is of no repository: this token does not know it.
+                continue
+            page.goto(f"{farm.url}{place}")
+            expect(
+                page.get_by_text("nowhere/role").or_(page.locator(".row.log")).or_(page.locator(".tile")).first
+            ).to_be_visible()
+            for each in names:
+                button = page.locator("main").get_by_role(
+                    "link" if each == "Build" else "button", name=each, exact=True
+                )
+                expect(button).to_have_count(1 if each in offered else 0)
+        page.goto(f"{farm.url}#/submit")
+        may = name != "looker"
+        expect(page.get_by_text("may look, not build")).to_be_visible(visible=not may)
+        expect(page.locator("form.submit")).to_be_visible(visible=may)
+        expect(page.get_by_text("Your token is for /nowhere/**")).to_be_visible(visible=name == "builder")
+        context.close()
+    ask(farm, f"/api/v1/jobs/{job}/cancel", {})

@@ -13,6 +13,7 @@ export class DeploymentPage {
     document.title = `${plain(name)} · Blacktree`;
     this.pages = new Pages(`/api/v1/deployments/${encodeURIComponent(name)}`);
     this.box = new LogBox(this.pages, { address: `#/deployment/${encodeURIComponent(name)}`, download: `${name}.log`, label: "What it prints", job: false });
+    this.box.log.look.lanes = LANES;
     this.head = element("section", { class: "head", "aria-label": "Deployment" });
     this.facts = element("dl", { class: "facts" });
     this.replicas = element("ul", { class: "cards" });
@@ -70,6 +71,7 @@ export class DeploymentPage {
     this.box.log.look.startedAt = Date.parse(deployment.created_at);
     announce(`Deployment ${deployment.state}${deployment.waiting ? `, waits for ${plain(deployment.waiting)}` : ""}`);
     this.#head(deployment, version);
+    this.box.choices([...deployment.versions].reverse().flatMap(choices));
     fill(this.facts,
       field("Serves", deployment.serving === null ? "nothing" : `version ${deployment.serving}`),
       field("Healthy", version ? `${healthy(deployment, version.number)} of ${version.run.replicas ?? 1}` : "none"),
@@ -97,10 +99,10 @@ export class DeploymentPage {
       element("div", { class: "what" }, standing(deployment.state), element("h1", {}, plain(deployment.name)),
         element("span", { class: "ref" }, version ? `version ${version.number}` : ""),
         element("span", { class: "gap" }),
-        action(stopped ? "Start" : "Restart", async () => this.#take(await this.#call("deployment.restart"))),
+        action(stopped ? "Start" : "Restart", async () => this.#take(await this.#call("deployment.restart")), { dataset: { asks: "deployment.restart" } }),
         action("Stop", async () => {
           if (confirm(`Stop ${plain(deployment.name)}? Its containers are ended.`)) this.#take(await this.#call("deployment.stop"));
-        }, { class: "danger", disabled: stopped })),
+        }, { class: "danger", disabled: stopped, dataset: { asks: "deployment.stop" } })),
       deployment.waiting ? element("p", { class: "waiting" }, `Waits for ${plain(deployment.waiting)}`) : null);
   }
 
@@ -118,7 +120,7 @@ export class DeploymentPage {
             const done = await this.#call("deployment.rollback", { version: each.number });
             this.#take(done.deployment);
             toast(`Version ${done.version} will be like version ${each.number}`);
-          }, { class: "small", "aria-label": `Roll back to version ${each.number}` }) : null),
+          }, { class: "small", dataset: { asks: "deployment.rollback" }, "aria-label": `Roll back to version ${each.number}` }) : null),
         element("div", { class: "note" }, element("code", {}, plain(imageName(each.reference || each.image) || "not built yet")),
           each.rollback_of ? ` · like version ${each.rollback_of}` : "", each.commit ? ` · ${plain(each.commit.slice(0, 10))}` : "", " · ", since(each.created_at),
           each.job_id ? [" · ", element("a", { href: `#/job/${each.job_id}` }, "build")] : ""),
@@ -126,6 +128,18 @@ export class DeploymentPage {
         each.state === "failed" && each.last_lines?.length ? element("pre", { tabindex: "0", "aria-label": `Last lines of version ${each.number}` }, each.last_lines.map(plain).join("\n")) : null);
     }));
   }
+}
+
+// Replicas beside each other, and a version beside the one before, have colours of their own.
+const LANES = {
+  has: (step) => Boolean(step),
+  get: (step) => (step ? step.split("/").reduce((sum, part) => sum + Number(part), 0) % 5 + 1 : undefined),
+};
+
+function choices({ number, run }) {
+  const replicas = run.replicas ?? 1;
+  const each = Array.from({ length: replicas > 1 ? replicas : 0 }, (_, index) => [`${number}/${number}/${index}`, `Version ${number}, replica ${index}`]);
+  return [[`${number}/`, `Version ${number}`], ...each];
 }
 
 function replica(each) {

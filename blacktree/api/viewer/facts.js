@@ -31,7 +31,7 @@ export class Facts {
       const next = await this.connection.call(method, { id: job.id });
       if (method === "job.retry") location.hash = `#/job/${next.id}`;
       else this.onJob(next);
-    }, more);
+    }, { ...more, dataset: { asks: method } });
     const signature = JSON.stringify([job.state, job.waiting, job.commit, job.retry_of, job.parts?.length]);
     if (signature === this.shown) return;
     this.shown = signature;

@@ -1,4 +1,5 @@
-// Which events are out of sight, because their step is folded or they are no longer kept: numbers to rows and back.
+// Which events are out of sight, because their step is folded, they are not those asked for, or they are no longer
+// kept: numbers to rows and back.
 
 import { read } from "/viewer/read.js";
 
@@ -12,6 +13,7 @@ export class Folds {
   #asking = null;
   #ranges = []; // hidden, in order, apart from each other
   #before = []; // how many are hidden before each of them
+  #only = ""; // where keys of what is shown alone begin
   folded = new Set();
 
   constructor(pages) {
@@ -59,6 +61,21 @@ export class Folds {
     this.#build();
   }
 
+  get only() {
+    return this.#only;
+  }
+
+  get any() {
+    return Boolean(this.folded.size || this.#only);
+  }
+
+  // Show nothing but the output of attempts (versions) or steps (replicas) whose keys begin so; empty: everything.
+  async show(only) {
+    if (only) await this.learn();
+    this.#only = only;
+    this.#build();
+  }
+
   async all(fold) {
     this.folded.clear();
     if (fold) {
@@ -71,9 +88,10 @@ export class Folds {
   // Unfold whatever hides this event; whether something did.
   reveal(seq) {
     let found = false;
-    for (const key of [...this.folded]) {
-      if (this.#stretches.get(key)?.some(([first, last]) => seq >= first && seq <= last)) {
+    for (const [key, list] of this.#stretches) {
+      if (this.#out(key) && list.some(([first, last]) => seq >= first && seq <= last)) {
         this.folded.delete(key);
+        if (this.#out(key)) this.#only = "";
         found = true;
       }
     }
@@ -113,8 +131,13 @@ export class Folds {
       if (!event.step || event.type === "step_started" || event.type === "state") continue;
       const key = keyOf(event);
       this.#add(key, event.seq, event.seq);
-      if (this.folded.has(key)) this.#hide(event.seq);
+      if (this.#out(key)) this.#hide(event.seq);
     }
+  }
+
+  #out(key) {
+    const only = this.#only;
+    return this.folded.has(key) || !(only.endsWith("/") || !only ? key.startsWith(only) : key === only);
   }
 
   #add(key, first, last) {
@@ -140,7 +163,8 @@ export class Folds {
   }
 
   #build() {
-    const parts = [...this.folded].flatMap((key) => this.#stretches.get(key) ?? []).map(([first, last]) => [first, last]);
+    const keys = this.#only ? [...this.#stretches.keys()].filter((key) => this.#out(key)) : [...this.folded];
+    const parts = keys.flatMap((key) => this.#stretches.get(key) ?? []).map(([first, last]) => [first, last]);
     if (this.pages.first > 1) parts.push([1, this.pages.first - 1]);
     parts.sort((one, other) => one[0] - other[0]);
     this.#ranges = [];

@@ -39,7 +39,7 @@ export function tile(worker, jobs, drain) {
   const names = worker.warm.map((each) => plain(repositoryName(each)));
   return element("article", { class: `tile is-${worker.state}`, "aria-label": `Worker ${plain(worker.id)}` },
     element("header", {}, element("h3", {}, plain(worker.id)), state(worker.state, `worker-${worker.state}`), element("span", { class: "gap" }),
-      action(draining ? "Undo drain" : "Drain", () => drain(worker), { class: "small" })),
+      action(draining ? "Undo drain" : "Drain", () => drain(worker), { class: "small", dataset: { asks: "worker.drain" } })),
     worker.refusal ? element("p", { class: "waiting" }, plain(worker.refusal)) : null,
     element("div", { class: "slots", role: "img", "aria-label": `${worker.busy} of ${worker.slots} slots busy` }, squares),
     jobs.length ? element("ul", { class: "builds" }, jobs.map((job) => element("li", {},

@@ -43,7 +43,7 @@ export class JobsPage {
     this.more = element("button", { type: "button", hidden: true, onclick: () => this.#more().catch(tell) }, "Older jobs");
     this.said = element("span", { class: "aside", role: "status" });
     fill(main, element("div", { class: "page" },
-      element("div", { class: "title" }, element("h1", {}, "Jobs"), this.said, element("span", { class: "gap" }), element("a", { class: "button main", href: "#/submit" }, "Build")),
+      element("div", { class: "title" }, element("h1", {}, "Jobs"), this.said, element("span", { class: "gap" }), element("a", { class: "button main", href: "#/submit", dataset: { asks: "job.submit" } }, "Build")),
       element("form", { class: "bar filters", role: "search", "aria-label": "Jobs", onsubmit: (event) => event.preventDefault() }, this.state, this.repository, this.pool, this.text, this.clear, this.known),
       element("div", { class: "scroll sheet-like" }, this.table), this.empty, element("p", { class: "foot" }, this.more)));
     this.watch = connection.watch("farm.watch", () => ({}), {
@@ -186,7 +186,7 @@ export class JobsPage {
       const next = await this.connection.call(method, { id: job.id });
       if (method === "job.retry") location.hash = `#/job/${next.id}`;
       else this.#take([next]);
-    }, { class: "small", "aria-label": `${label} ${plain(repositoryName(job.spec.repository))}` });
+    }, { class: "small", dataset: { asks: method }, "aria-label": `${label} ${plain(repositoryName(job.spec.repository))}` });
     const note = job.waiting ? element("div", { class: "waiting" }, plain(job.waiting))
       : job.error ? element("div", { class: "note bad" }, plain(job.error.message).slice(0, 200)) : null;
     return element("tr", {},

@@ -19,13 +19,13 @@ export class Log {
   wrap = false;
   look = { stamps: "off", found: "", startedAt: Date.now(), current: 0, selected: null, whole: new Set() };
 
-  constructor(pages, folds, { onSelect, onFollow, onFold, href, label }) {
+  constructor(pages, folds, { onSelect, onFollow, onFold, href, label, tags }) {
     this.pages = pages;
     this.folds = folds;
     this.onSelect = onSelect;
     this.onFollow = onFollow;
     this.onFold = onFold;
-    Object.assign(this.look, { folds: onFold ? folds : null, href });
+    Object.assign(this.look, { folds: onFold ? folds : null, href, tags });
     this.lines = element("div", { class: "lines" });
     this.rows = element("div", { class: "rows", tabindex: "0", role: "group", "aria-label": "Lines" }, this.lines);
     this.sheet = element("div", { class: "sheet" }, this.rows);

@@ -1,5 +1,5 @@
 // A log with everything around it: search, following, folding, time stamps, wrapping, copying, links. Jobs and
-// deployments have the same one; only a job's can be searched and folded.
+// deployments have the same one; a job's steps can be folded, of a deployment one version or replica be shown alone.
 
 import { stripped } from "/viewer/ansi.js";
 import { announce, clock, count, element, fill, tell, toast } from "/viewer/format.js";
@@ -21,17 +21,18 @@ export class LogBox {
       onSelect: ([first, last]) => history.replaceState(null, "", `${address}/L${first}${last > first ? `-${last}` : ""}`),
       onFollow: () => this.#followed(),
       onFold: job ? (key) => this.#fold(() => this.folds.toggle(key)) : null,
+      tags: !job,
       href: (seq) => `${address}/L${seq}`,
       label: `${label}. Arrow keys scroll, End follows.`,
     });
-    this.search = job ? new Search(pages.base, () => this.#searched()) : null;
+    this.search = new Search(pages.base, () => this.#searched());
     this.#build(download, job);
     this.#settings();
   }
 
   close() {
     this.log.close();
-    this.search?.stop();
+    this.search.stop();
     this.pages.close();
     clearTimeout(this.typing);
   }
@@ -46,7 +47,7 @@ export class LogBox {
       },
       oninput: () => {
         clearTimeout(this.typing);
-        this.typing = setTimeout(() => this.#ask(this.input.value ? { text: this.input.value } : null, this.input.value), 250);
+        this.typing = setTimeout(() => this.#askText(), 250);
       },
     });
     this.count = element("output", { class: "count", "aria-label": "Hits" });
@@ -54,15 +55,17 @@ export class LogBox {
       STAMPS.map((name) => element("option", { value: name }, name === "off" ? "No times" : `Times: ${name}`)));
     this.wrapping = button("Wrap", "Wrap long lines (w)", () => this.wrap(), { "aria-pressed": "false" });
     this.folding = button("Fold", "Fold or unfold every step (z)", () => this.foldAll(), { "aria-pressed": "false" });
+    this.whose = element("select", { "aria-label": "Whose lines", title: "Lines of one version or replica", onchange: () => this.#choose() });
+    this.choices([]);
     this.resume = button("Follow", "Go on with the newest line (f)", () => this.log.follow(), { class: "resume", hidden: true });
     this.bar = element("div", { class: "bar", role: "toolbar", "aria-label": "Log" },
-      job ? element("span", { class: "group find" }, this.input, this.count,
+      element("span", { class: "group find" }, this.input, this.count,
         button("↑", "Previous hit (Shift+N)", () => this.step(true), { class: "icon", "aria-label": "Previous hit" }),
-        button("↓", "Next hit (n)", () => this.step(false), { class: "icon", "aria-label": "Next hit" })) : null,
-      job ? button("First error", "Jump to the first line that reads like an error (e)", () => this.firstError()) : null,
+        button("↓", "Next hit (n)", () => this.step(false), { class: "icon", "aria-label": "Next hit" })),
+      button("First error", "Jump to the first line that reads like an error (e)", () => this.firstError()),
       element("span", { class: "gap" }),
       element("span", { class: "group" },
-        job ? this.folding : null, this.stamps, this.wrapping,
+        job ? this.folding : this.whose, this.stamps, this.wrapping,
         button("Copy", "Copy the chosen lines, or all (c)", () => this.copy().catch(tell)),
         element("a", { class: "button", href: `${this.pages.base}/log`, download, title: "The whole log as plain text" }, "Download")));
     this.resumed = element("div", { class: "resumed", role: "status", hidden: true });
@@ -78,11 +81,9 @@ export class LogBox {
 
   // Keys of this part of the page, with what they are told to do in the help.
   keys() {
-    const searching = this.search ? {
-      "/": () => this.input.focus(), n: () => this.step(false), N: () => this.step(true), e: () => this.firstError(), z: () => this.foldAll(),
-    } : {};
+    const folding = this.log.onFold ? { z: () => this.foldAll() } : {};
     return {
-      ...searching, f: () => this.log.follow(), w: () => this.wrap(), c: () => this.copy().catch(tell),
+      "/": () => this.input.focus(), n: () => this.step(false), N: () => this.step(true), e: () => this.firstError(), ...folding, f: () => this.log.follow(), w: () => this.wrap(), c: () => this.copy().catch(tell),
       t: () => this.stamp(STAMPS[(STAMPS.indexOf(this.log.look.stamps) + 1) % 3]),
     };
   }
@@ -107,13 +108,34 @@ export class LogBox {
       element("span", {}, `The connection was lost and is back since ${clock(Date.now(), false)}. The log went on after line ${this.pages.heard.toLocaleString("en")}; nothing is missing.`),
       element("button", { type: "button", class: "small plain", "aria-label": "Dismiss", onclick: () => { this.resumed.hidden = true; } }, "✕"));
     this.resumed.hidden = false;
-    if (this.folds.folded.size) this.#fold(() => this.folds.learn());
+    if (this.folds.any) this.#fold(() => this.folds.learn());
   }
 
   show(seq, chosen = null) {
     if (chosen) this.log.look.selected = chosen;
     else this.log.look.current = seq;
     this.log.show(seq);
+    // What is hidden came to light: everything is shown then.
+    this.whose.value = this.folds.only;
+  }
+
+  // What can be shown alone: `[key, name]` each, where a key is `VERSION/` or `VERSION/VERSION/INDEX` (folds.js).
+  choices(rows) {
+    const sign = JSON.stringify(rows);
+    if (sign === this.offered) return;
+    this.offered = sign;
+    fill(this.whose, [["", "All versions"], ...rows].map(([value, name]) => element("option", { value }, name)));
+    this.whose.value = this.folds.only;
+  }
+
+  #choose() {
+    const only = this.whose.value;
+    this.#fold(() => this.folds.show(only));
+    if (this.asked) this.#ask(this.asked, this.log.look.found);
+  }
+
+  #askText() {
+    this.#ask(this.input.value ? { text: this.input.value } : null, this.input.value);
   }
 
   stamp(name) {
@@ -141,10 +163,12 @@ export class LogBox {
   }
 
   #ask(question, found = "") {
+    this.asked = question;
     this.log.look.found = found;
     this.log.look.current = 0;
     this.jump = Boolean(question);
-    if (question) this.search.start(question).catch(tell);
+    const [attempt, ...step] = this.whose.value.split("/");
+    if (question) this.search.start({ ...question, attempt, step: step.join("/") }).catch(tell);
     else {
       this.search.stop();
       this.count.textContent = "";

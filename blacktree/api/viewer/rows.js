@@ -7,7 +7,7 @@ import { keyOf } from "/viewer/folds.js";
 const KINDS = { state: "moved" };
 const LONGEST = 4000; // characters of a line that are shown at first
 
-// `look`: { stamps, found, startedAt, current, selected, whole, folds, href }
+// `look`: { stamps, found, startedAt, current, selected, whole, folds, href, lanes, tags }
 export function row(seq, event, look) {
   const number = element("a", { class: "number", href: look.href(seq), "aria-label": `Line ${seq}`, dataset: { seq }, tabindex: "-1" }, String(seq));
   const made = element("div", { class: `row ${event ? KINDS[event.type] ?? event.type : "missing"}`, dataset: { seq } }, number);
@@ -18,6 +18,7 @@ export function row(seq, event, look) {
     return made;
   }
   if (look.stamps !== "off") made.append(element("span", { class: "stamp" }, stamp(event.time, look)));
+  if (look.tags) made.append(element("span", { class: "tag" }, tag(event)));
   made.append(content(made, event, look));
   return made;
 }
@@ -40,6 +41,12 @@ export function refresh(node, event, look) {
   if (!hidden) return;
   const told = count(look.folds.lines(keyOf(event)), "line");
   if (hidden.textContent !== told) hidden.textContent = told;
+}
+
+// Which replica of which version it is from.
+function tag(event) {
+  const [version, index] = (event.step ?? "").split("/");
+  return index === undefined ? "" : `v${plain(version)} #${plain(index)}`;
 }
 
 function stamp(time, look) {

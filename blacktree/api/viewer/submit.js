@@ -1,6 +1,7 @@
 // A form for a spec; the server's own rules answer, by field.
 
 import { element, fill, plain, tell } from "/viewer/format.js";
+import { me } from "/viewer/me.js";
 
 const FIELDS = [
   ["repository", "Repository", "https://…, ssh://…, git@host:path", true],
@@ -39,17 +40,32 @@ export class SubmitPage {
       return this.#field(name, name === "labels" ? "Labels" : "Build arguments", input);
     });
     this.said = element("p", { class: "bad", role: "alert" });
+    this.scope = element("p", { class: "aside", hidden: true });
     this.more = element("details", {}, element("summary", {}, "More"), element("div", { class: "fields" }, this.#fields(MORE), pairs));
     this.form = element("form", { class: "submit sheet-like", novalidate: true, onsubmit: (event) => this.#send(event, connection) },
-      element("div", { class: "fields" }, this.#fields(FIELDS)),
+      this.scope, element("div", { class: "fields" }, this.#fields(FIELDS)),
       this.more,
       element("fieldset", { class: "flags" }, element("legend", {}, "Options"), flags),
       this.said, element("button", { class: "main" }, "Build"));
-    fill(main, element("div", { class: "page" }, element("div", { class: "title" }, element("h1", {}, "Build an image")), this.form));
+    const lacks = element("p", { class: "lacks", dataset: { lacks: "job.submit" } },
+      "Your token may look, not build. An admin makes tokens that may: ", element("code", {}, "blacktree token create NAME --role submit"), ".");
+    fill(main, element("div", { class: "page" }, element("div", { class: "title" }, element("h1", {}, "Build an image")), lacks, this.form));
+    this.known = () => this.#scope();
+    me.addEventListener("known", this.known);
+    this.#scope();
     this.inputs.get("repository").focus();
   }
 
-  close() {}
+  close() {
+    me.removeEventListener("known", this.known);
+  }
+
+  // A token that is for some repositories says so before the farm has to.
+  #scope() {
+    const patterns = me.token?.repositories ?? [];
+    this.scope.hidden = !patterns.length;
+    this.scope.textContent = `Your token is for ${patterns.map(plain).join(", ")}.`;
+  }
 
   #fields(rows) {
     return rows.map(([name, label, hint, required]) =>

@@ -7,12 +7,15 @@ import { announce, element, fill, tick, toast } from "/viewer/format.js";
 import { JobPage } from "/viewer/job.js";
 import { JobsPage } from "/viewer/jobs.js";
 import { Keys } from "/viewer/keys.js";
+import { me } from "/viewer/me.js";
 import { Connection } from "/viewer/socket.js";
 import { SubmitPage } from "/viewer/submit.js";
 
 const main = document.getElementById("main");
 const badge = document.getElementById("connection");
 const connection = new Connection(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+badge.before(me.chip);
+me.ask(connection);
 const PARENTS = { job: "jobs", deployment: "deployments" };
 let page = null;
 let shown = "";
