@@ -43,8 +43,9 @@ async def events_answer(request: Request, body: bytes, tag: str, headers: dict[s
     return Response(body, headers=headers)
 
 
-def page(content: bytes, status: int = 200) -> Response:
-    return Response(content, status_code=status, headers={"content-type": "text/html; charset=utf-8"})
+def page(content: bytes, policy: str, status: int = 200) -> Response:
+    headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": policy}
+    return Response(content, status_code=status, headers=headers)
 
 
 def refusal(error: BlacktreeError, extra: dict[str, str] | None = None) -> Response:

@@ -63,7 +63,7 @@ class Gate:
                 desk.limits.refused(address)
             if actor is None and scope["path"] not in _OPEN and not signed:
                 if scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
-                    await page(pages.LOGIN, status=401)(scope, receive, safely)
+                    await page(pages.LOGIN, pages.LOGIN_POLICY, 401)(scope, receive, safely)
                     return
                 raise unauthorized()
             if scope["method"] not in ("GET", "HEAD"):

@@ -135,17 +135,20 @@ class _Routes:
 
     async def login(self, request: Request) -> Response:
         if request.method == "HEAD":
-            return page(pages.LOGIN)
+            return page(pages.LOGIN, pages.LOGIN_POLICY)
         if request.method == "POST":
             form = parse_qs((await self._body(request, ("application/x-www-form-urlencoded",))).decode("latin-1"))
             secret = form.get("token", [""])[0].strip()
             token = self._auth.shown(secret) or self._auth.exchange(secret)
         elif secret := request.query_params.get("token", ""):
             token = self._auth.exchange(secret)
+        elif "again" in request.query_params and request.state.actor is not None:
+            # Asked by the login page's own script: this time the browser has shown its session.
+            return Response(status_code=303, headers={"location": "/"})
         else:
-            return page(pages.LOGIN)
+            return page(pages.LOGIN, pages.LOGIN_POLICY)
         if token is None:
-            return page(pages.LOGIN_FAILED, status=401)
+            return page(pages.LOGIN_FAILED, pages.LOGIN_POLICY, 401)
         session, seconds = self._auth.new_session(token)
         self._reception.trail.let_in(token, request.scope["client"][0])
         name = cookie_name(request.scope["server"][1])

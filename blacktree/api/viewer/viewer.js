@@ -1,5 +1,6 @@
 // The page: which part of it is shown, how the connection stands, light or dark.
 
+import { note, taken } from "/viewer/back.js";
 import { DeploymentPage } from "/viewer/deployment.js";
 import { DeploymentsPage } from "/viewer/deployments.js";
 import { FarmPage } from "/viewer/farm.js";
@@ -81,7 +82,7 @@ connection.addEventListener("state", () => {
 
 // The session has ended or was revoked. Whoever logs in again comes back to where they were.
 function leave() {
-  sessionStorage.setItem("back", location.hash);
+  note();
   page?.close();
   page = null;
   shown = "";
@@ -111,8 +112,7 @@ setInterval(() => {
   page?.tick?.();
 }, 1000);
 
-const back = sessionStorage.getItem("back");
+const back = taken();
 if (back && !location.hash) history.replaceState(null, "", back);
-sessionStorage.removeItem("back");
 addEventListener("hashchange", route);
 route();
