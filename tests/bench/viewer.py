@@ -70,13 +70,13 @@ def measure(bench: Bench) -> Iterator[Figure]:
             return thread.submit(function, *args).result()
 
         yield from there(lambda: list(_painted(bench)))
-        with _stamping_farm(bench) as farm:
+        with stamping_farm(bench) as farm:
             yield from there(lambda: list(_opened(bench, farm)))
             yield from there(lambda: list(_followed(bench, farm)))
 
 
 def _painted(bench: Bench) -> Iterator[Figure]:
-    with open_building_farm(bench) as farm, _page(farm.farm) as page:
+    with open_building_farm(bench) as farm, open_page(farm.farm) as page:
         seconds = bench.size(20, 4)
         said = PRINT.replace("COUNT", str(seconds * RATE)).replace("RATE", str(RATE)).replace("FILL", "x" * 60)
         dockerfile = f"FROM {farm.base}\nRUN {said}\n"
@@ -133,8 +133,8 @@ def _waits(farm: BuildingFarm, job: str, frames: list[list[float]]) -> tuple[lis
 def _opened(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
     lines = bench.size(LONG, 100_000)
     script = [{"step": "long", "name": "long", "lines": lines, "line": "line {n} of a long log, as long as most are"}]
-    job = _submit(farm, {"SCRIPT": json.dumps(script)})
-    _wait(farm, job)
+    job = submit(farm, {"SCRIPT": json.dumps(script)})
+    wait(farm, job)
     size = len(f"line {lines} of a long log, as long as most are\n") * lines
     for name, place, awaited in (
         # Behind the lines: the step's end and the job's.
@@ -143,12 +143,7 @@ def _opened(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
     ):
         found = []
         for _ in range(bench.size(7, 3)):
-            with _page(farm) as page:
-                page.goto("about:blank")
-                page.add_init_script(f"window.awaited = {json.dumps(awaited)}; ({OPENED})()")
-                page.goto(f"{farm.url}/#/job/{job}{place}")
-                page.wait_for_function("() => window.opened_after", timeout=60_000)
-                found.append(page.evaluate("window.opened_after") / 1000)
+            found.append(opened(farm, f"{farm.url}/#/job/{job}{place}", awaited))
         yield Figure(
             row="viewer",
             name=f"a log of {lines:,} lines opened at {name}, cold page",
@@ -161,12 +156,22 @@ def _opened(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
         )
 
 
+def opened(farm: WholeFarm, address: str, awaited: str) -> float:
+    """Seconds from the navigation of a new browser to the frame that shows what this selector is of."""
+    with open_page(farm) as page:
+        page.goto("about:blank")
+        page.add_init_script(f"window.awaited = {json.dumps(awaited)}; ({OPENED})()")
+        page.goto(address)
+        page.wait_for_function("() => window.opened_after", timeout=60_000)
+        return float(page.evaluate("window.opened_after")) / 1000
+
+
 def _followed(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
     minutes = bench.minutes
     seconds = minutes * 60
-    job = _submit(farm, {"STAMPS": json.dumps([RATE, int(RATE * (seconds + 20)), 100])})
-    with _page(farm) as page:
-        pids = [pid for pid in tree(os.getpid()) if "renderer" in _command(pid)]
+    job = submit(farm, {"STAMPS": json.dumps([RATE, int(RATE * (seconds + 20)), 100])})
+    with open_page(farm) as page:
+        pids = [pid for pid in tree(os.getpid()) if "renderer" in command_of(pid)]
         page.goto(f"{farm.url}/#/job/{job}")
         page.locator(".row.log").last.wait_for()
         metrics = page.context.new_cdp_session(page)
@@ -197,7 +202,8 @@ def _followed(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
 
 
 @contextmanager
-def _stamping_farm(bench: Bench) -> Iterator[WholeFarm]:
+def stamping_farm(bench: Bench) -> Iterator[WholeFarm]:
+    """A farm whose builds can stamp their lines."""
     home = bench.new_directory("viewer")
     path = os.pathsep.join([str(installed(home / "provider")), str(ROOT)])
     with open_whole_farm(home, PYTHONPATH=path, BLACKTREE_WORKER_PROVIDER=NAME) as farm:
@@ -207,10 +213,10 @@ def _stamping_farm(bench: Bench) -> Iterator[WholeFarm]:
 
 
 @contextmanager
-def _page(farm: WholeFarm) -> Iterator[Page]:
+def open_page(farm: WholeFarm) -> Iterator[Page]:
     """A page of a new browser, logged in."""
     with open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.newopen_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(60_000)
         page.goto(f"{farm.url}/login")
         page.fill("input[name=token]", (farm.state / "token").read_text().strip())
@@ -219,19 +225,22 @@ def _page(farm: WholeFarm) -> Iterator[Page]:
         yield page
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """What a process was started with; empty if there is none."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return ""
 
 
-def _submit(farm: WholeFarm, arguments: dict[str, str]) -> str:
+def submit(farm: WholeFarm, arguments: dict[str, str]) -> str:
+    """Submit a job with these build arguments; answers its id."""
     body = {"repository": "https://git.example/app.git", "build_args": arguments}
     return str(_ask(farm, "/api/v1/jobs", body)["id"])
 
 
-def _wait(farm: WholeFarm, job: str) -> None:
+def wait(farm: WholeFarm, job: str) -> None:
+    """Until it has succeeded. Raises RuntimeError when it ends otherwise."""
     while (state := _ask(farm, f"/api/v1/jobs/{job}")["state"]) != "succeeded":
         if state not in ("queued", "assigned", "running"):
             raise RuntimeError(f"the build ended {state}")
