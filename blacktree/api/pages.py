@@ -15,7 +15,9 @@ if (/^#\\/.{1,2000}$/.test(place)) {
 }
 if (location.pathname === "/") {
   const known = (answer) => { if (answer.ok) location.replace("/login?again" + place); };
-  fetch("/api/v1/tokens/self").then(known, () => {});
+  // A browser drops what is under way when its network changes.
+  const ask = (tries) => fetch("/api/v1/tokens/self").then(known, () => tries && setTimeout(ask, 400, tries - 1));
+  ask(5);
 }
 """
 _DIGEST = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()

@@ -1,6 +1,7 @@
 // Who reads this page. What their token may not ask for is not offered (base.css); the farm decides in any case.
 
 import { element, fill, plain } from "/viewer/format.js";
+import { read } from "/viewer/read.js";
 
 class Me extends EventTarget {
   token = null;
@@ -11,9 +12,9 @@ class Me extends EventTarget {
     connection.addEventListener("state", async () => {
       if (connection.state !== "open") return;
       try {
-        this.#take(await connection.call("token.self"));
+        this.#take((await read("/api/v1/tokens/self")).value);
       } catch {
-        // Lost again: the next connection asks.
+        // The next connection asks.
       }
     });
   }
