@@ -216,7 +216,7 @@ def stamping_farm(bench: Bench) -> Iterator[WholeFarm]:
 def open_page(farm: WholeFarm) -> Iterator[Page]:
     """A page of a new browser, logged in."""
     with open_browser() as browser:
-        page = browser.newopen_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(60_000)
         page.goto(f"{farm.url}/login")
         page.fill("input[name=token]", (farm.state / "token").read_text().strip())
