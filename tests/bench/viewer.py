@@ -18,7 +18,7 @@ from tests.bench.building import BuildingFarm, Repository, open_building_farm
 from tests.bench.figure import Figure, median, percentile
 from tests.bench.proc import cpu_seconds, proportional_mib, tree
 from tests.bench.stamping import NAME, installed
-from tests.parts.browser import CHROMIUM, open_browser
+from tests.parts.browser import CHROMIUM, come_in, open_browser
 from tests.parts.whole_farm import WholeFarm, open_whole_farm
 
 RATE = 1000
@@ -218,10 +218,7 @@ def open_page(farm: WholeFarm) -> Iterator[Page]:
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(60_000)
-        page.goto(f"{farm.url}/login")
-        page.fill("input[name=token]", (farm.state / "token").read_text().strip())
-        page.click("button")
-        page.wait_for_selector("nav")
+        come_in(page, f"{farm.url}/login", (farm.state / "token").read_text().strip())
         yield page
 
 

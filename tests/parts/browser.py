@@ -38,6 +38,18 @@ Page.goto = _steadily(Page.goto)
 Page.reload = _steadily(Page.reload)
 
 
+def come_in(page: Page, address: str, secret: str) -> None:
+    """Type the token in at this address; again when the browser dropped the form."""
+    for _ in range(20):
+        page.goto(address)
+        page.fill("input[name=token]", secret)
+        page.click("button")
+        page.wait_for_function("() => document.querySelector('nav') || !document.querySelector('form')")
+        if page.locator("nav").count():
+            return
+    raise AssertionError("the form never came through")
+
+
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Skips where there is no Chromium; in CI that fails."""

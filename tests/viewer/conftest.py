@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.parts.browser import Watched, open_browser
+from tests.parts.browser import Watched, come_in, open_browser
 from tests.parts.whole_farm import WholeFarm, open_whole_farm
 
 # For every test of this folder, whichever of its fixtures come first.
@@ -67,10 +67,7 @@ def session(browser: Browser, farm: WholeFarm) -> Any:
 def _log_in(browser: Browser, farm: WholeFarm) -> Any:
     context = browser.new_context()
     page = context.new_page()
-    page.goto(farm.url)
-    page.fill("input[name=token]", (farm.state / "token").read_text().strip())
-    page.click("button")
-    page.wait_for_selector("nav")
+    come_in(page, farm.url, (farm.state / "token").read_text().strip())
     state = context.storage_state()
     context.close()
     return state

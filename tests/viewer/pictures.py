@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.parts.browser import open_browser
+from tests.parts.browser import come_in, open_browser
 from tests.parts.whole_farm import WholeFarm, open_whole_farm
 from tests.viewer.demo import furnish
 
@@ -26,10 +26,7 @@ def shoot(browser: Browser, farm: WholeFarm, folder: Path) -> list[Path]:
     made = furnish(farm)
     folder.mkdir(parents=True, exist_ok=True)
     page = browser.new_page()
-    page.goto(farm.url)
-    page.fill("input[name=token]", (farm.state / "token").read_text().strip())
-    page.click("button")
-    page.wait_for_selector("nav")
+    come_in(page, farm.url, (farm.state / "token").read_text().strip())
     written = []
     for name, place, scheme, width, height in SHOTS:
         page.set_viewport_size({"width": width, "height": height})

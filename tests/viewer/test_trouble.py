@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
-from tests.parts.browser import Watched
+from tests.parts.browser import Watched, come_in
 from tests.parts.whole_farm import WholeFarm
 from tests.viewer.conftest import Submit, send
 from tests.viewer.demo import ask, deployment
@@ -160,9 +160,8 @@ def test_a_token_that_is_taken_away_ends_the_session(browser: Browser, farm: Who
     ask(farm, f"/api/v1/tokens/{made['token']['id']}", method="DELETE")
     expect(page.get_by_role("alert")).to_contain_text("session has ended")
     expect(page.locator("#connection")).to_have_text("logged out")
-    page.get_by_role("link", name="Log in again").click()
-    page.fill("input[name=token]", (farm.state / "token").read_text().strip())
-    page.click("button")
+    again = page.get_by_role("link", name="Log in again").get_attribute("href")
+    come_in(page, f"{farm.url}{again}", (farm.state / "token").read_text().strip())
     expect(page.locator(".row.log")).to_contain_text("here")
     assert page.url.endswith(f"#/job/{job}")
     page.get_by_role("button", name="Cancel").click()
@@ -231,7 +230,5 @@ def test_a_reader_on_the_way_to_another_page_gets_there(watched: Watched, farm: 
 
 
 def log_in(page: Page, farm: WholeFarm, secret: str) -> None:
-    page.goto(farm.url)
-    page.fill("input[name=token]", secret)
-    page.click("button")
+    come_in(page, farm.url, secret)
     expect(page.locator("#connection")).to_have_text("live")

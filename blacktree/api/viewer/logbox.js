@@ -62,9 +62,9 @@ export class LogBox {
       element("span", { class: "group find" }, this.input, this.count,
         button("↑", "Previous hit (Shift+N)", () => this.step(true), { class: "icon", "aria-label": "Previous hit" }),
         button("↓", "Next hit (n)", () => this.step(false), { class: "icon", "aria-label": "Next hit" })),
-      button("First error", "Jump to the first line that reads like an error (e)", () => this.firstError()),
       element("span", { class: "gap" }),
       element("span", { class: "group" },
+        button("First error", "Jump to the first line that reads like an error (e)", () => this.firstError()),
         job ? this.folding : this.whose, this.stamps, this.wrapping,
         button("Copy", "Copy the chosen lines, or all (c)", () => this.copy().catch(tell)),
         element("a", { class: "button", href: `${this.pages.base}/log`, download, title: "The whole log as plain text" }, "Download")));

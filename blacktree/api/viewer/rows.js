@@ -46,7 +46,8 @@ export function refresh(node, event, look) {
 // Which replica of which version it is from.
 function tag(event) {
   const [version, index] = (event.step ?? "").split("/");
-  return index === undefined ? "" : `v${plain(version)} #${plain(index)}`;
+  if (index !== undefined) return `v${plain(version)} #${plain(index)}`;
+  return event.attempt ? `v${event.attempt}` : "";
 }
 
 function stamp(time, look) {
