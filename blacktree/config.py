@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from blacktree.endpoints import check_broker_url, split_address
 from blacktree.errors import BadRequest
 from blacktree.notification import Target, target_from
 from blacktree.source import Source, source_from
@@ -254,7 +255,13 @@ def load(
     if not values["worker"].get("id"):
         values["worker"]["id"] = _host_id()
     _check_pools(values["scaling"].get("pools"), origins)
-    config = msgspec.structs.replace(convert(values, Config, where="config", lenient=True), **named)
+    try:
+        config = msgspec.structs.replace(convert(values, Config, where="config", lenient=True), **named)
+    except BadRequest as error:
+        raise _with_origin(error, origins) from None
+    split_address(config.orchestrator.listen)
+    if config.orchestrator.broker_url:
+        check_broker_url(config.orchestrator.broker_url)
     for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
             origins.setdefault((section, field.name), "default")
@@ -388,6 +395,14 @@ def _check_pools(pools: Any, origins: Origins) -> None:
         pool = convert(table, ScaledPool, where=title, lenient=True)
         if pool.minimum > pool.maximum:
             raise _invalid(f"[{title}]: minimum {pool.minimum} is above maximum {pool.maximum}")
+
+
+def _with_origin(error: BadRequest, origins: Origins) -> BadRequest:
+    """The same, and where the value came from."""
+    section, _, key = error.path.removeprefix("config.").partition(".")
+    origin = origins.get((section, key.partition("[")[0].partition(".")[0]), "")
+    message = f"{error.message} ({origin})" if origin else error.message
+    return BadRequest(message, path=error.path, code=error.code, advice=error.advice)
 
 
 def _known(section: str, key: str, what: str) -> None:

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from blacktree.address import parse_address
 from blacktree.errors import BadRequest
+from blacktree.platforms import is_known
 from blacktree.runspec import RunSpec, check_run
 from blacktree.strict import convert, decode_json
 from blacktree.tracecontext import TraceParent
@@ -106,6 +107,10 @@ def checked(spec: JobSpec) -> JobSpec:
         raise _refused("tags", "lists a tag twice")
     if spec.push and spec.image is None:
         raise _refused("push", "needs `image`: its name says where to", advice="e.g. `registry.example/team/app`")
+    for name, platform in [("platform", spec.platform or "linux"), *(("platforms", each) for each in spec.platforms)]:
+        if not is_known(platform):
+            advice = "write it like linux/arm64: system/processor, or system/processor/variant"
+            raise _refused(name, f"`{platform}` is no platform that there is", advice)
     if spec.platforms:
         _check_platforms(spec)
     if spec.run is not None:

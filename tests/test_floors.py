@@ -10,6 +10,7 @@ WORDS = {
     "strict": 0,
     "spec": 0,
     "platforms": 0,
+    "endpoints": 0,
     "runspec": 0,
     "deployment": 0,
     "job": 0,

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import errno
-import re
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from blacktree.api.tlswire import Certificate
 from blacktree.api.views import Views
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
+from blacktree.endpoints import split_address
 from blacktree.errors import BadRequest, BlacktreeError, NotAllowed, Unavailable
 from blacktree.orchestrator.control import Control
 
@@ -34,7 +34,6 @@ _NO_LONGER = close_frame(1008)
 UNPROVEN_BODIES = 4  # of the largest size; smaller ones the more
 BODIES_EACH = 2  # of those from one network
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^:\s\[\]]*)):(?P<port>\d{1,5})\Z")
 
 log = structlog.get_logger()
 
@@ -253,14 +252,6 @@ def open_certificate(config: DoorConfig) -> Certificate | None:
     if not config.tls_certificate_file:
         return None
     return Certificate(config.tls_certificate_file, config.tls_key_file)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `[::1]:PORT` or `:PORT` (every interface: an empty host). Raises `BadRequest`."""
-    found = _ADDRESS.match(address)
-    if found is None or int(found["port"]) > 65535:
-        raise BadRequest(f"{address!r} is not HOST:PORT", path="orchestrator.listen", code="invalid_config")
-    return found["six"] or found["name"] or "", int(found["port"])
 
 
 def _shown(name: tuple[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from yarl import URL
 
-from blacktree.errors import BadRequest
+from blacktree.endpoints import check_broker_url
 
 HEARTBEAT_SECONDS = 10  # aiormq gives up after three times one more without a frame, and looks every half of one
 
@@ -19,13 +19,6 @@ class Address:
 
 def checked(url: str) -> URL:
     """Raises `BadRequest`, without the password in it."""
-    try:
-        parsed = URL(url)
-        fine = parsed.scheme in ("amqp", "amqps") and bool(parsed.host)
-    except ValueError:
-        fine = False
-    if not fine:
-        raise BadRequest(
-            "the broker's URL is not amqp://user:password@host[:port]/[vhost] (or amqps://)", path="broker_url"
-        )
+    check_broker_url(url)
+    parsed = URL(url)
     return parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=str(HEARTBEAT_SECONDS))

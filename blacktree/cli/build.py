@@ -151,12 +151,20 @@ def spec_of(
 
 
 def source(repository: str) -> str:
-    """What the server is given: a path of this machine becomes absolute, an address stays as it is."""
+    """What the server is given: a path of this machine becomes absolute, an address stays as it is.
+
+    Raises `UsageError` for what is neither.
+    """
     if repository in (".", "..") or repository.startswith(("./", "../", "/")):
         return os.path.abspath(repository)
-    if "://" not in repository and os.path.isdir(repository):
+    if "://" in repository or ":" in repository.partition("/")[0]:
+        return repository
+    if os.path.isdir(repository):
         return os.path.abspath(repository)
-    return repository
+    # A path from here means nothing to a farm.
+    host, _, path = repository.partition("/")
+    guess = f"https://{repository}" if path and "." in host else "an address such as https://github.com/owner/app"
+    raise click.UsageError(f"there is no directory `{repository}` here, and it is no address; write {guess}, or a path")
 
 
 def image_and_tags(names: tuple[str, ...]) -> tuple[str, list[str]]:

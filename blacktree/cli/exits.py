@@ -1,6 +1,7 @@
 """Exit codes, and how an error becomes one line: what broke, then what to do next (contract.md, section 1)."""
 
 import errno
+import re
 from collections.abc import Iterator
 
 from blacktree.errors import BadRequest, BlacktreeError, Broken, NotFound, PeerLost, Unavailable
@@ -26,7 +27,13 @@ _FORMS = {
     "tags": "letters, digits, `.`, `_` and `-`, at most 128, beginning with a letter, a digit or `_`",
     "platform": "OS/ARCHITECTURE, such as linux/arm64",
     "platforms": "OS/ARCHITECTURE, such as linux/arm64",
+    "secrets": "letters, digits, `.`, `_` and `-`",
+    "run.secrets": "letters, digits, `.`, `_` and `-`",
+    "run.name": "small letters, digits and `-`, at most 63, with a letter or a digit at both ends",
+    "source.name": "small letters, digits, `.`, `_` and `-`, at most 63",
+    "target.name": "small letters, digits, `.`, `_` and `-`, at most 63",
 }
+_INDEX = re.compile(r"\[[^]]*\]")
 JOB_CODES = {"succeeded": OK, "failed": FAILED, "canceled": CANCELED, "timed_out": TIMED_OUT, "lost": LOST}
 
 
@@ -84,7 +91,7 @@ def line_for(error: BaseException) -> str:
 
 
 def _form(path: str) -> str:
-    name = path.removeprefix("spec.").partition("[")[0]
+    name = _INDEX.sub("", path.removeprefix("spec."))
     return f": {_FORMS[name]}" if name in _FORMS else ""
 
 

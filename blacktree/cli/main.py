@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -97,7 +98,7 @@ class Tree(click.Group):
             click.echo(error.ctx.get_help(), err=True)
             sys.exit(2)
         except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "blacktree"
+            path = error.ctx.command_path if error.ctx else _asked_for(kwargs.get("args") or sys.argv[1:])
             _say(f"{error.format_message().rstrip('.')}; see `{path} --help`")
             sys.exit(2)
         except click.ClickException as error:
@@ -106,6 +107,11 @@ class Tree(click.Group):
         except click.Abort:
             sys.exit(130)
         sys.exit(result if isinstance(result, int) else 0)
+
+
+def _asked_for(words: Sequence[str]) -> str:
+    """The command that was meant, for an error that does not tell (click's parser of options)."""
+    return " ".join(["blacktree", *(word for word in words if word in COMMANDS)][:2])
 
 
 def _say(text: str) -> None:

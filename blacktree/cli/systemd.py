@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from blacktree.cli.options import config_option, debug_option
 if TYPE_CHECKING:
     from blacktree.config import Config
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?|\d{1,10}")
 EPILOG = """\b
 Examples:
   blacktree systemd orchestrator --config /etc/blacktree/orchestrator.toml \\
@@ -41,6 +43,9 @@ def systemd(part: str, config_file: str | None, user: str | None, docker_group: 
     """Print a hardened systemd unit (Type=notify) for the orchestrator, a worker or a whole farm."""
     from blacktree.config import load
 
+    for flag, name in (("--user", user), ("--docker-group", docker_group)):
+        if name is not None and not _NAME.fullmatch(name):
+            raise click.UsageError(f"{flag} {name!r} cannot name a user or group")
     config = load(config_file)[0]
     arguments = [part]
     if config_file:

@@ -103,7 +103,7 @@ class Census:
             that, whose = f" that builds {named}", f" for {named}"
             members = [each for each in members if each.profile.builds(needs)]
             if not members:
-                return f"no worker in pool `{pool}` builds {named}"
+                return f"no worker in pool `{pool}` builds {named} (`worker.platforms` says what one builds)"
         if any(each.free for each in members):
             return ""
         willing = [each for each in members if not each.refusal and not each.draining]

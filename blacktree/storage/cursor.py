@@ -26,7 +26,12 @@ def parse(cursor: str) -> tuple[int, str]:
         created, job_id = text.split(".", 1)
         number = int(created)
     except (binascii.Error, ValueError):
-        raise BadRequest("the cursor is not one of ours", path="cursor", code="invalid") from None
+        raise _foreign() from None
     if not job_id or abs(number) >= 1 << 62 or make(number, job_id) != cursor:
-        raise BadRequest("the cursor is not one of ours", path="cursor", code="invalid")
+        raise _foreign()
     return number, job_id
+
+
+def _foreign() -> BadRequest:
+    advice = "give the `cursor` of the page before, whole; without one the list begins at its newest"
+    return BadRequest("the cursor is not one of ours", path="cursor", code="invalid", advice=advice)

@@ -9,8 +9,9 @@ import trio
 import trio.testing
 import trio_websocket
 
-from blacktree.api.door import Door, split_address
+from blacktree.api.door import Door
 from blacktree.config import DoorConfig
+from blacktree.endpoints import split_address
 from blacktree.errors import BadRequest, NotAllowed, Unavailable
 from blacktree.job import JobState
 from tests.api.little import SPEC, TOKEN, House, Little, open_house

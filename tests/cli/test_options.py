@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from blacktree.cli.build import image_and_tags, source, spec_of
 from blacktree.cli.options import KeyValue, parse_duration
+from blacktree.endpoints import check_broker_url
 from blacktree.errors import BadRequest
 from blacktree.spec import spec_from
 
@@ -76,8 +77,11 @@ def test_paths_become_absolute_and_addresses_stay(tmp_path: Path, monkeypatch: p
     assert source("app") == str(tmp_path / "app")
     assert source("../x") == str(tmp_path.parent / "x")
     assert source("/srv/../app") == "/app"
-    for address in ("https://h/a.git", "git@h:a.git", "ssh://h/a", "file:///srv/a", "nowhere"):
+    for address in ("https://h/a.git", "git@h:a.git", "ssh://h/a", "file:///srv/a"):
         assert source(address) == address
+    for neither in ("nowhere", "owner/app", "git.example.org/owner/app"):
+        with pytest.raises(click.UsageError, match="write .*https://g"):
+            source(neither)
 
 
 def test_a_spec_holds_only_what_was_asked_for() -> None:
@@ -129,3 +133,16 @@ def test_one_platform_and_several() -> None:
 
 def test_the_current_directory_is_not_read_twice() -> None:
     assert source(".") == os.getcwd()
+
+
+@pytest.mark.parametrize("platform", ["nonsense", "linux/amd46", "amd64/v2", "linux/x/y"])
+def test_a_platform_that_there_is_not_is_refused(platform: str) -> None:
+    for spec in ({"platform": platform}, {"platforms": ["linux/amd64", platform], "push": True, "image": "a"}):
+        with pytest.raises(BadRequest, match="write it like linux/arm64"):
+            spec_from({"repository": "https://h/a.git"} | spec)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://x", "amqp://", "amqps://:1", "amqp://h:x", "amqp://[h"])
+def test_what_is_no_broker_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(BadRequest, match="amqp://user:password@host"):
+        check_broker_url(url)
