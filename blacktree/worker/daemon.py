@@ -38,7 +38,7 @@ from blacktree.worker.link import Link
 from blacktree.worker.outbox import Outbox
 from blacktree.worker.pipeline import PROOF_SECONDS, Pipeline
 from blacktree.worker.roster import Roster
-from blacktree.worker.running import find_running
+from blacktree.worker.running import fence_of, find_running
 from blacktree.worker.spool import Spool, SpoolBudget
 from blacktree.worker.standing import Standing
 from blacktree.worker.steps import MakeStep, find_steps
@@ -122,7 +122,7 @@ class Daemon:
         self.lease = Lease()
         self.roster = Roster()
         self.standing = Standing(config, identity.state, self.roster, self.lease)
-        self.guard = Guard(self._guard_changed)
+        self.guard = Guard(self._guard_changed, fence_of(config, identity, provider))
         self.pipeline = Pipeline(config, provider, steps, identity, self.roster, self.standing, tracer)
         self.link = Link(
             side, identity, self.roster, self.standing, self.lease, self.bell, self.guard, self._registration

@@ -9,7 +9,7 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -24,9 +24,14 @@ RESTART_LIMIT_SECONDS = 5.0
 
 
 class Guard:
-    """`deadline(moment)` is cheap and may be called often. `up` is false while no guard watches."""
+    """`deadline(moment)` is cheap and may be called often. `up` is false while no guard watches.
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+    `fence`: what `fence.Fence` is made of, where there are replicas; then something of the guard may outlive
+    the worker for so long.
+    """
+
+    def __init__(self, changed: Callable[[], None] = lambda: None, fence: Sequence[str] = ()) -> None:
+        self._fence = fence
         self._memory = os.memfd_create("blacktree-guard", os.MFD_CLOEXEC)
         os.ftruncate(self._memory, 8)
         self._shared = mmap.mmap(self._memory, 8)
@@ -86,9 +91,10 @@ class Guard:
         theirs, ours = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
         myself = os.pidfd_open(os.getpid())
+        program = [sys.executable, "-I", "-S", str(Path(watchman.__file__))]
         try:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-I", "-S", str(Path(watchman.__file__)), str(theirs), str(self._memory), str(myself)],
+                [*program, str(theirs), str(self._memory), str(myself), *self._fence],
                 pass_fds=(theirs, self._memory, myself),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

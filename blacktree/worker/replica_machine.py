@@ -119,9 +119,3 @@ def exit_end(exit_code: int | None, oom_killed: bool, error: str, memory_bytes: 
         return Ended(code="oom_killed", reason=reason, exit_code=exit_code, oom_killed=True)
     reason = f"the container exited with code {exit_code}" + (f": {error}" if error else "")
     return Ended(code="exited", reason=reason, exit_code=exit_code)
-
-
-def cut_off_at(sent: float, failover_seconds: float) -> float:
-    """When a replica with this `failover_seconds` must be gone, counted from the sending of the last answered report:
-    early enough for its drain to be cut short and its container killed."""
-    return sent + failover_seconds - min(failover_seconds / 2, 15.0)

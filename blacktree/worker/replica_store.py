@@ -29,14 +29,16 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaStore:
-    """Files in the worker's state directory. All calls block a little."""
+    """Files in the worker's state directory. All calls block a little. `process`: the mark of this one."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, process: str = "") -> None:
         self.home = state / "replicas"
+        self._process = process
 
     def prepare(self) -> None:
-        """Make the directory."""
+        """Make the directory, and say in it whose it is now: a predecessor's guard has nothing to do any more."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(self.home / "process", self._process.encode(), durable=False)
 
     def book(self, name: ReplicaName, generation: int) -> Path:
         """Where the output of one generation of a replica waits."""

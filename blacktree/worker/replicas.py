@@ -13,6 +13,7 @@ from blacktree.errors import NotAllowed, StorageFailed
 from blacktree.providers.containers import Container, Containers
 from blacktree.rpc.replica import ReplicaAck, ReplicaName, ReplicaOrder, ReplicaOrders, ReplicaState
 from blacktree.worker.bell import Bell
+from blacktree.worker.fence import cut_off_at
 from blacktree.worker.front import Traffic
 from blacktree.worker.fronts import Candidate, Fronts, Key
 from blacktree.worker.lease import boottime
@@ -20,7 +21,6 @@ from blacktree.worker.replica import Replica
 from blacktree.worker.replica_labels import RUN
 from blacktree.worker.replica_left import ReplicaSweep, find_left
 from blacktree.worker.replica_logs import LogBook
-from blacktree.worker.replica_machine import cut_off_at
 from blacktree.worker.replica_store import ReplicaStore
 from blacktree.worker.surroundings import Surroundings
 

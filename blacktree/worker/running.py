@@ -7,6 +7,7 @@ import trio
 from blacktree.config import WorkerConfig
 from blacktree.providers.base import Provider
 from blacktree.providers.containers import ContainerProvider
+from blacktree.providers.docker.address import engine_address
 from blacktree.rpc.peer import OrchestratorSide
 from blacktree.worker.bell import Bell
 from blacktree.worker.front import Traffic
@@ -41,7 +42,7 @@ def find_running(
     """None where the provider has no containers."""
     if not isinstance(provider, ContainerProvider):
         return None
-    bell, traffic, store = Bell(), Traffic(), ReplicaStore(identity.state)
+    bell, traffic, store = Bell(), Traffic(), ReplicaStore(identity.state, identity.incarnation)
     socket = engine_socket(config.engine, os.environ)
     around = Surroundings(
         containers=provider.containers,
@@ -52,3 +53,11 @@ def find_running(
     )
     replicas = Replicas(identity.worker_id, provider.containers, store, around, bell, traffic)
     return Running(replicas, ReplicaReporter(side, identity, replicas, store, lease, bell))
+
+
+def fence_of(config: WorkerConfig, identity: Identity, provider: Provider) -> list[str]:
+    """What the guard needs to end replicas in this worker's place (`fence.Fence`); empty where there are none."""
+    if config.provider != "docker" or not isinstance(provider, ContainerProvider):
+        return []
+    engine = str(engine_address(config.engine, os.environ))
+    return [str(ReplicaStore(identity.state).home.absolute()), engine, identity.owner, identity.incarnation]

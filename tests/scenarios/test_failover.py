@@ -12,7 +12,7 @@ from blacktree.client import Client
 from blacktree.client.deployments import deploy, deployment, stop
 from blacktree.errors import BlacktreeError
 from tests.parts import engine as engines
-from tests.parts.farm import SHORT_LEASE, SLOW, Daemon, Farm, open_farm
+from tests.parts.farm import SHORT_LEASE, SLOW, Farm, open_farm
 from tests.parts.replicas import containers_of, docker, free_port, get, httpd, owner_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -91,22 +91,11 @@ async def clear(farm: Farm, client: Client, *names: str) -> None:
         await until_containers(owner(farm, name), 0)
 
 
-def dead(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-async def kill(worker: Daemon) -> None:
-    """kill -9; and its guard, which has nobody to watch any more, ends by itself."""
-    guards = worker.children()
-    worker.kill()
+async def until_ended(container: str) -> None:
+    """Though nobody has removed it."""
     with trio.fail_after(SLOW):
-        while not all(dead(each) for each in guards):
-            await trio.sleep(0.05)
-    assert guards
+        while await docker("inspect", "-f", "{{.State.Running}}", container) != "false":
+            await trio.sleep(0.1)
 
 
 async def test_a_killed_worker_is_followed_by_another_and_does_not_run_a_second_copy(farm: Farm) -> None:
@@ -122,18 +111,20 @@ async def test_a_killed_worker_is_followed_by_another_and_does_not_run_a_second_
         staying = found["replicas"][1]["container"]
         assert await get(port) == "one"
         before = await containers_of(owner(farm, "w1"))
-        await kill(farm.workers["w1"])
+        farm.workers["w1"].kill()
         # The containers are the engine's, not the worker's: they run on, only the front has ended.
         with pytest.raises(OSError):
             await get(port)
         assert await containers_of(owner(farm, "w1")) == before
-        assert await docker("inspect", "-f", "{{.State.Running}}", *before) == "true\ntrue"
         found = await until(farm, client, "moves", lambda found: healthy_on("w2")(found))
         await until(farm, client, "moves", lambda found: found["replicas"][0]["serving"])
         (moved,) = found["replicas"]
         assert moved["container"] not in before
         assert await get(port) == "one"
-        # What may not move waits for its worker.
+        # Its guard has ended what may move, though no worker is there; what may not move runs on and waits.
+        (going,) = [each for each in before if each != staying]
+        await until_ended(going)
+        assert await docker("inspect", "-f", "{{.State.Running}}", staying) == "true"
         found = await deployment(client, "stays")
         assert [(each["worker_id"], each["state"]) for each in found["replicas"]] == [
             ("w2", "healthy"),
@@ -172,9 +163,12 @@ async def test_a_frozen_worker_ends_what_was_moved_when_it_goes_on(farm: Farm) -
     async with farm.client() as client:
         await deploy(client, wanted("frozen", failover_seconds=10))
         first, second = await runs_on(farm, client, "frozen")
+        before = await containers_of(owner(farm, first))
         farm.workers[first].send(signal.SIGSTOP)
         found = await until(farm, client, "frozen", healthy_on(second))
         (moved,) = found["replicas"]
+        # Its guard has ended the first copy in its place.
+        await until_ended(*before)
         farm.workers[first].send(signal.SIGCONT)
         await until_containers(owner(farm, first), 0)
         assert await containers_of(owner(farm, second)) == [moved["container"]]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from blacktree.rpc.replica import ReplicaName, ReplicaOrder
 from blacktree.runspec import Health, Port, Restart, RunSpec
 from blacktree.worker import replica_machine as machine
+from blacktree.worker.fence import cut_off_at
 from blacktree.worker.front import Place
 from blacktree.worker.fronts import Candidate, Route, routes
 from blacktree.worker.replica_machine import Ended, Progress
@@ -98,7 +99,7 @@ def test_what_cannot_help_is_not_tried_again() -> None:
 
 @given(st.floats(10, 86400), st.floats(0, 1e6))
 def test_cut_off_comes_before_the_successor(seconds: float, sent: float) -> None:
-    at = machine.cut_off_at(sent, seconds)
+    at = cut_off_at(sent, seconds)
     assert sent + seconds / 2 - 1e-6 < at < sent + seconds - 5.0 + 1e-6
 
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from blacktree.errors import NotAllowed
 from blacktree.rpc.peer import WorkerSide
 from blacktree.runspec import Health, HttpCheck, Restart, TcpCheck, Volume
-from blacktree.worker.lease import boottime
 from tests.parts import engine as engines
 from tests.parts.replicas import (
     ReplicaPart,
@@ -340,11 +339,9 @@ async def test_no_contact_for_too_long_ends_those_that_may_start_elsewhere(tmp_p
         await part.serving(named(1, 1))
         owner = owner_of(tmp_path / "state")
         part.deaf = True
-        begin = boottime()
         with trio.fail_after(40):
             while len(await containers_of(owner)) == 2:
                 await trio.sleep(0.1)
-        assert boottime() - begin < 10.0
         assert await get(port) == "one"
         part.deaf = False
         await part.until(lambda: named(1, 0) in part.states and part.states[named(1, 0)].code == "cut_off", 20)
