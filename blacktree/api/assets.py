@@ -1,7 +1,8 @@
-"""The viewer's files: read once, served with an ETag, under a policy that lets nothing else in."""
+"""The viewer's files: read once, served under a policy that lets nothing else in."""
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 
 from starlette.requests import Request
@@ -25,38 +26,62 @@ _BOOT = "boot.js"
 
 
 class Assets:
-    """Every file of `api/viewer`, by name. Nothing is looked up by a path from outside."""
+    """Every file of `api/viewer`, by name. Nothing is looked up by a path from outside.
+
+    `version` stands for the content of them all and is a part of every address but the page's: a browser keeps what it
+    has, also of a page that came in part, and never runs the scripts of one farm beside those of another.
+    """
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[bytes, dict[str, str]]] = {}
-        for item in files("blacktree.api").joinpath("viewer").iterdir():
-            kind = _KINDS.get(item.name[item.name.rfind(".") :])
-            if kind is None:
-                continue
-            body, policy = item.read_bytes(), POLICY
-            if item.name == _PAGE:
-                boot = b"\n" + (files("blacktree.api") / "viewer" / _BOOT).read_bytes()
-                body = body.replace(b"BOOT", boot)
-                policy = _permitting(boot)
-            self._files[item.name] = (
+        bodies = dict(_bodies())
+        self.version = hashlib.sha256(
+            b"".join(b"%b\0%b\0" % (n.encode(), bodies[n]) for n in sorted(bodies))
+        ).hexdigest()[:16]
+        boot = b"\n" + bodies.pop(_BOOT)
+        page = bodies.pop(_PAGE).replace(b"BOOT", boot).replace(b"VERSION", self.version.encode())
+        self._page = (
+            page,
+            {
+                "content-type": _KINDS[".html"],
+                "content-security-policy": _permitting(boot),
+                "etag": f'"{hashlib.sha256(page).hexdigest()[:32]}"',
+                "cache-control": "no-cache",
+            },
+        )
+        self._files = {
+            name: (
                 body,
                 {
-                    "content-type": kind,
-                    "content-security-policy": policy,
+                    "content-type": _KINDS[name[name.rfind(".") :]],
+                    "content-security-policy": POLICY,
                     "etag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
-                    # Ask every time: a page never runs with the scripts of an older farm.
-                    "cache-control": "no-cache",
+                    "cache-control": "private, max-age=31536000, immutable",
                 },
             )
+            for name, body in bodies.items()
+        }
 
-    def answer(self, name: str, request: Request) -> Response:
-        """The file. Raises `NotFound`."""
-        if name not in self._files:
+    def page(self, request: Request) -> Response:
+        """The page that asks for all others."""
+        return _answer(*self._page, request)
+
+    def answer(self, version: str, name: str, request: Request) -> Response:
+        """The file. Raises `NotFound`, also for one of another version."""
+        if version != self.version or name not in self._files:
             raise NotFound("there is nothing at this address")
-        body, headers = self._files[name]
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers)
+        return _answer(*self._files[name], request)
+
+
+@cache
+def _bodies() -> tuple[tuple[str, bytes], ...]:
+    found = [item for item in files("blacktree.api").joinpath("viewer").iterdir() if item.is_file()]
+    return tuple((item.name, item.read_bytes()) for item in found if item.name[item.name.rfind(".") :] in _KINDS)
+
+
+def _answer(body: bytes, headers: dict[str, str], request: Request) -> Response:
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers)
 
 
 def _permitting(script: bytes) -> str:

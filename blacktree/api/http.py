@@ -101,10 +101,10 @@ class _Routes:
         }
 
     async def home(self, request: Request) -> Response:
-        return self._assets.answer("index.html", request)
+        return self._assets.page(request)
 
     async def asset(self, request: Request) -> Response:
-        return self._assets.answer(str(request.path_params["name"]), request)
+        return self._assets.answer(request.path_params["version"], request.path_params["name"], request)
 
     async def healthz(self, request: Request) -> Response:
         return json_answer({"status": "ok"})

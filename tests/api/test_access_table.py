@@ -48,6 +48,7 @@ VALUES: dict[str, Any] = {
     "source": "app",
     "value": "a value",
     "url": "https://example.test/hook",
+    "version": 1,
 }
 ALWAYS = ("text", "value", "run")
 

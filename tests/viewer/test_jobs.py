@@ -20,7 +20,7 @@ def test_a_wrong_token_does_not_come_in(browser: Browser, farm: WholeFarm) -> No
     page.fill("input[name=token]", "wrong")
     page.click("button")
     expect(page.get_by_text("That did not work")).to_be_visible()
-    assert page.request.get(f"{farm.url}/viewer/viewer.js").status == 401
+    assert page.request.get(f"{farm.url}/viewer/any/viewer.js").status == 401
     page.close()
 
 

@@ -183,7 +183,7 @@ def test_what_the_browser_drops_is_asked_for_again(watched: Watched, farm: Whole
         dropped.append(route.request.url)
         route.abort("connectionreset")
 
-    for part in ("**/viewer/log.js", "**/viewer/log.css", "**/events?*", "**/outline*"):
+    for part in ("**/viewer/*/log.js", "**/viewer/*/log.css", "**/events?*", "**/outline*"):
         page.route(part, drop)
     page.goto(f"{farm.url}#/job/{job}")
     expect(page.locator(".row.log")).to_contain_text("here")
@@ -192,7 +192,7 @@ def test_what_the_browser_drops_is_asked_for_again(watched: Watched, farm: Whole
     expect(page.locator(".head .state")).to_have_text("canceled")
     # What does not come at all is said.
     page.unroute_all()
-    page.route("**/viewer/log.js", lambda route: route.abort())
+    page.route("**/viewer/*/log.js", lambda route: route.abort())
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("did not come whole", timeout=80_000)
     page.unroute_all()

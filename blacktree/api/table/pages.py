@@ -53,7 +53,7 @@ PAGES = (
         summary="A file of the viewer.",
         role=Role.VIEW,
         errors=("not_found",),
-        http=Http(verb="GET", path="/viewer/{name}", media="*/*"),
+        http=Http(verb="GET", path="/viewer/{version}/{name}", media="*/*"),
     ),
     Operation(
         name="page.login",

@@ -1,6 +1,6 @@
 // Terminal colours (ECMA-48, SGR) as spans with classes; every other escape is left out, nothing becomes markup.
 
-import { element, plain } from "/viewer/format.js";
+import { element, plain } from "./format.js";
 
 const SEQUENCE = /\u001b\[([0-9;:]*)m|\u001b\[[0-?]*[ -/]*[@-~]|\u001b[\]PX^_][^\u0007\u001b]*(?:\u0007|\u001b\\|$)|\u001b[@-Z\\-_]/g;
 const PLAIN = /^[\t -~]*$/;

@@ -1,6 +1,6 @@
 // Bars over time, drawn as SVG: nothing that needs a library.
 
-import { clock, element } from "/viewer/format.js";
+import { clock, element } from "./format.js";
 
 const WIDTH = 640;
 const HEIGHT = 150;

@@ -1,9 +1,9 @@
 // One deployment: its replicas, its versions, and what it prints, as it prints it.
 
-import { absent, action, announce, element, field, fill, imageName, plain, pretty, since, state, toast } from "/viewer/format.js";
-import { healthy, serving, standing } from "/viewer/deployments.js";
-import { LogBox } from "/viewer/logbox.js";
-import { Pages } from "/viewer/pages.js";
+import { absent, action, announce, element, field, fill, imageName, plain, pretty, since, state, toast } from "./format.js";
+import { healthy, serving, standing } from "./deployments.js";
+import { LogBox } from "./logbox.js";
+import { Pages } from "./pages.js";
 
 export class DeploymentPage {
   constructor(connection, main, name, place) {

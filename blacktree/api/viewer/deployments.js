@@ -1,6 +1,6 @@
 // What is kept running: every deployment with its version, health and front ports.
 
-import { element, fill, imageName, plain, since, state, table } from "/viewer/format.js";
+import { element, fill, imageName, plain, since, state, table } from "./format.js";
 
 const PERIOD = 2000;
 const COLUMNS = ["State", "Deployment", "Image", "Replicas", "Ports", "Changed"];

@@ -1,6 +1,6 @@
 // What a job is, beside its log: how it stands, why it failed, its attempts and its spec.
 
-import { ENDED, action, announce, count, duration, element, field, fill, plain, pretty, repositoryName, seconds, since, span, state, table } from "/viewer/format.js";
+import { ENDED, action, announce, count, duration, element, field, fill, plain, pretty, repositoryName, seconds, since, span, state, table } from "./format.js";
 
 export class Facts {
   constructor(connection, onJob) {

@@ -1,7 +1,7 @@
 // The farm as it runs: from the queue over the dispatcher to the workers, how the last hours went, and what happened.
 
-import { charts, house, tile } from "/viewer/house.js";
-import { announce, element, fill, plain, since } from "/viewer/format.js";
+import { charts, house, tile } from "./house.js";
+import { announce, element, fill, plain, since } from "./format.js";
 
 const HOURS = 3;
 const BINS = 36;

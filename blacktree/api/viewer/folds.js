@@ -1,7 +1,7 @@
 // Which events are out of sight, because their step is folded, they are not those asked for, or they are no longer
 // kept: numbers to rows and back.
 
-import { read } from "/viewer/read.js";
+import { read } from "./read.js";
 
 const MOST_STRETCHES = 200_000;
 

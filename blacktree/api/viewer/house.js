@@ -1,7 +1,7 @@
 // The picture of the farm: its rooms in the order in which a job walks through them.
 
-import { chart } from "/viewer/charts.js";
-import { action, bytes, count, duration, element, plain, repositoryName, since, span, state } from "/viewer/format.js";
+import { chart } from "./charts.js";
+import { action, bytes, count, duration, element, plain, repositoryName, since, span, state } from "./format.js";
 
 const room = (name, value, kind, ...details) =>
   element("div", { class: `room ${kind}` }, element("h2", {}, name), element("strong", {}, value), details.filter(Boolean).map((each) => element("small", {}, each)));

@@ -1,11 +1,11 @@
 // One job: what it is, its steps as a timeline, and its log.
 
-import { ENDED, absent, element, fill, plain, repositoryName, state } from "/viewer/format.js";
-import { Facts } from "/viewer/facts.js";
-import { LogBox } from "/viewer/logbox.js";
-import { Pages } from "/viewer/pages.js";
-import { read } from "/viewer/read.js";
-import { Steps } from "/viewer/steps.js";
+import { ENDED, absent, element, fill, plain, repositoryName, state } from "./format.js";
+import { Facts } from "./facts.js";
+import { LogBox } from "./logbox.js";
+import { Pages } from "./pages.js";
+import { read } from "./read.js";
+import { Steps } from "./steps.js";
 
 export class JobPage {
   constructor(connection, main, id, place) {

@@ -1,6 +1,6 @@
 // The jobs, newest first, as they change. What fits the filter is asked of the farm, not only of what is at hand.
 
-import { ENDED, action, ago, element, fill, imageName, plain, repositoryName, since, span, state, table, tell } from "/viewer/format.js";
+import { ENDED, action, ago, element, fill, imageName, plain, repositoryName, since, span, state, table, tell } from "./format.js";
 
 const STATES = ["queued", "assigned", "running", "canceling", "succeeded", "failed", "canceled", "timed_out", "lost"];
 const ALIVE = STATES.slice(0, 4);

@@ -1,6 +1,6 @@
 // Keys for those who like them: one table, told in one dialog, and a switch to be rid of them (WCAG 2.1.4).
 
-import { element, fill } from "/viewer/format.js";
+import { element, fill } from "./format.js";
 
 const HELP = [
   ["Everywhere", [["?", "this help"], ["g j", "jobs"], ["g d", "deployments"], ["g f", "farm"], ["g b", "build something"]]],

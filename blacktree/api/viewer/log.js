@@ -1,7 +1,7 @@
 // The log: one row an event, only the rows in sight exist. Any length opens at once: a row's place follows from its number.
 
-import { element } from "/viewer/format.js";
-import { refresh, row, signature } from "/viewer/rows.js";
+import { element } from "./format.js";
+import { refresh, row, signature } from "./rows.js";
 
 const ROW = 20; // pixels; log.css says the same
 const TALLEST = 8_000_000; // pixels; browsers give up on taller elements

@@ -1,11 +1,11 @@
 // A log with everything around it: search, following, folding, time stamps, wrapping, copying, links. Jobs and
 // deployments have the same one; a job's steps can be folded, of a deployment one version or replica be shown alone.
 
-import { stripped } from "/viewer/ansi.js";
-import { announce, clock, count, element, fill, tell, toast } from "/viewer/format.js";
-import { Folds } from "/viewer/folds.js";
-import { Log } from "/viewer/log.js";
-import { Search } from "/viewer/search.js";
+import { stripped } from "./ansi.js";
+import { announce, clock, count, element, fill, tell, toast } from "./format.js";
+import { Folds } from "./folds.js";
+import { Log } from "./log.js";
+import { Search } from "./search.js";
 
 const STAMPS = ["off", "absolute", "relative"];
 const MOST_COPIED = 100_000;

@@ -1,7 +1,7 @@
 // Who reads this page. What their token may not ask for is not offered (base.css); the farm decides in any case.
 
-import { element, fill, plain } from "/viewer/format.js";
-import { read } from "/viewer/read.js";
+import { element, fill, plain } from "./format.js";
+import { read } from "./read.js";
 
 class Me extends EventTarget {
   token = null;

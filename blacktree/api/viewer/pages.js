@@ -1,6 +1,6 @@
 // A log's events by number: pages fetched when they are looked at, the least lately seen let go. Memory is bounded.
 
-import { read } from "/viewer/read.js";
+import { read } from "./read.js";
 
 const PAGE = 400;
 const MOST_PAGES = 100;

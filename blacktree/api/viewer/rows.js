@@ -1,8 +1,8 @@
 // How one event looks as a row of the log.
 
-import { nodes } from "/viewer/ansi.js";
-import { clock, count, duration, element, plain } from "/viewer/format.js";
-import { keyOf } from "/viewer/folds.js";
+import { nodes } from "./ansi.js";
+import { clock, count, duration, element, plain } from "./format.js";
+import { keyOf } from "./folds.js";
 
 const KINDS = { state: "moved" };
 const LONGEST = 4000; // characters of a line that are shown at first

@@ -1,6 +1,6 @@
 // Search over the whole log, on the server, stretch by stretch; hits are numbers of events.
 
-import { read } from "/viewer/read.js";
+import { read } from "./read.js";
 
 const MOST = 50_000;
 

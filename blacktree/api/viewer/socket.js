@@ -1,7 +1,7 @@
 // One websocket for the whole page: calls, watches that resume by themselves, and how the connection stands.
 
-import { tell } from "/viewer/format.js";
-import { session } from "/viewer/read.js";
+import { tell } from "./format.js";
+import { session } from "./read.js";
 
 const FIRST_WAIT = 300;
 const LONGEST_WAIT = 15000;

@@ -1,6 +1,6 @@
 // The steps of a build on one axis of time; stages that BuildKit runs beside each other stand side by side.
 
-import { ENDED, duration, element, fill, plain } from "/viewer/format.js";
+import { ENDED, duration, element, fill, plain } from "./format.js";
 
 const STAGED = /^\[(?:[\w.-]+\/[\w./-]+ )?([A-Za-z_][\w.-]*) +(\d+\/\d+)\] +(.*)$/s;
 const WORDS = { cached: "cached", ok: "done", bad: "failed", now: "running", open: "not finished" };

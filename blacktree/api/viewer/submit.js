@@ -1,7 +1,7 @@
 // A form for a spec; the server's own rules answer, by field.
 
-import { element, fill, plain, tell } from "/viewer/format.js";
-import { me } from "/viewer/me.js";
+import { element, fill, plain, tell } from "./format.js";
+import { me } from "./me.js";
 
 const FIELDS = [
   ["repository", "Repository", "https://…, ssh://…, git@host:path", true],

@@ -1,16 +1,16 @@
 // The page: which part of it is shown, how the connection stands, light or dark.
 
-import { note, taken } from "/viewer/back.js";
-import { DeploymentPage } from "/viewer/deployment.js";
-import { DeploymentsPage } from "/viewer/deployments.js";
-import { FarmPage } from "/viewer/farm.js";
-import { announce, element, fill, tick, toast } from "/viewer/format.js";
-import { JobPage } from "/viewer/job.js";
-import { JobsPage } from "/viewer/jobs.js";
-import { Keys } from "/viewer/keys.js";
-import { me } from "/viewer/me.js";
-import { Connection } from "/viewer/socket.js";
-import { SubmitPage } from "/viewer/submit.js";
+import { note, taken } from "./back.js";
+import { DeploymentPage } from "./deployment.js";
+import { DeploymentsPage } from "./deployments.js";
+import { FarmPage } from "./farm.js";
+import { announce, element, fill, tick, toast } from "./format.js";
+import { JobPage } from "./job.js";
+import { JobsPage } from "./jobs.js";
+import { Keys } from "./keys.js";
+import { me } from "./me.js";
+import { Connection } from "./socket.js";
+import { SubmitPage } from "./submit.js";
 
 const main = document.getElementById("main");
 const badge = document.getElementById("connection");
