@@ -17,6 +17,7 @@ import trio
 
 from blacktree.client import Client
 from blacktree.errors import BlacktreeError, Unavailable
+from tests.parts.nest import Forked, fits, nest
 from tests.parts.rabbit import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ class Daemon:
         self.trapped = trapped
         self.inside: list[str] = []
         """Words before the command that put it elsewhere, e.g. `ip netns exec NAME`."""
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.log = farm.home / f"{environ.get('BLACKTREE_WORKER_ID', command)}.log"
 
     @property
@@ -51,10 +52,15 @@ class Daemon:
     def start(self) -> None:
         assert not self.alive
         module = "tests.parts.trap" if self.trapped else "blacktree"
+        environ = self.farm.environ | self.environ
         with self.log.open("ab") as log:
+            if fits(environ) and not self.inside:
+                out = log.fileno()
+                self.process = nest().start(module, self.command, environ=environ, out=out, err=out)
+                return
             self.process = subprocess.Popen(
                 [*self.inside, sys.executable, "-m", module, self.command],
-                env=self.farm.environ | self.environ,
+                env=environ,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from tests.parts.nest import Forked, fits, nest
+
 COMMAND = [sys.executable, "-m", "blacktree"]
 
 
@@ -44,28 +46,30 @@ class WholeFarm:
             "BLACKTREE_WORKER_SHUTDOWN_GRACE_SECONDS": "1",
             **environ,
         }
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
+        self._output = -1
         self.said = ""
 
     def start(self, *arguments: str, listen: str = "127.0.0.1:0") -> None:
         """Start it and wait until it says that it is ready."""
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [*COMMAND, "up", "--state", str(self.state), "--listen", listen, *arguments],
-                env=self.environ,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
-        assert self.process.stdout is not None
+        words = ["up", "--state", str(self.state), "--listen", listen, *arguments]
+        self._hang_up()
+        self._output, theirs = os.pipe2(os.O_CLOEXEC)
+        with self.log.open("ab") as log, open(theirs, "wb") as out:
+            if fits(self.environ):
+                self.process = nest().start(
+                    "blacktree", *words, environ=self.environ, out=out.fileno(), err=log.fileno()
+                )
+            else:
+                self.process = subprocess.Popen(
+                    [*COMMAND, *words], env=self.environ, stdout=out, stderr=log, start_new_session=True
+                )
         self.said = ""
         deadline = time.monotonic() + 40
         while "Build something" not in self.said:
             assert time.monotonic() < deadline, self.log.read_text()
-            if select.select([self.process.stdout], [], [], 0.2)[0]:
-                # Past Python's buffer: `select` knows nothing of what lies there.
-                piece = os.read(self.process.stdout.fileno(), 65536)
+            if select.select([self._output], [], [], 0.2)[0]:
+                piece = os.read(self._output, 65536)
                 assert piece, self.log.read_text()
                 self.said += piece.decode()
 
@@ -81,17 +85,24 @@ class WholeFarm:
         """Signal it and wait for its end; answers the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(25)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        code = self.process.wait(40)
+        self._hang_up()
         self.process = None
         return code
 
-    def run(self, *arguments: str, code: int | None = 0, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+    def _hang_up(self) -> None:
+        if self._output >= 0:
+            os.close(self._output)
+        self._output = -1
+
+    def run(self, *arguments: str, code: int | None = 0, seconds: float = 40) -> subprocess.CompletedProcess[str]:
         """A client command; its exit code must be this one."""
-        done = subprocess.run(
-            [*COMMAND, *arguments], env=self.environ, capture_output=True, text=True, timeout=seconds, check=False
-        )
+        if fits(self.environ):
+            done = nest().run("blacktree", *arguments, environ=self.environ, seconds=seconds)
+        else:
+            done = subprocess.run(
+                [*COMMAND, *arguments], env=self.environ, capture_output=True, text=True, timeout=seconds, check=False
+            )
         assert code is None or done.returncode == code, (done, self.log.read_text()[-3000:])
         return done
 
