@@ -1,7 +1,7 @@
 """One courier a worker: brings it the complete list of its replicas, again after every change and every return."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 import trio
@@ -12,7 +12,7 @@ from blacktree.orchestrator.orders import Plan, order
 from blacktree.orchestrator.runsecrets import RunSecrets
 from blacktree.orchestrator.workers import Workers
 from blacktree.rpc.peer import MAX_MESSAGE_BYTES
-from blacktree.rpc.replica import CAPABILITY, ReplicaName, ReplicaOrder, ReplicaOrders
+from blacktree.rpc.replica import CAPABILITY, KEEPS, ReplicaName, ReplicaOrder, ReplicaOrders
 
 log = structlog.get_logger()
 
@@ -20,7 +20,8 @@ AGAIN_SECONDS = 1.0
 
 
 class Round:
-    """What one worker is to have. `acknowledged`: the process of it that has taken which revision.
+    """What one worker is to have. `kept`: deployments of which that is not known. `acknowledged`: the process of it
+    that has taken which revision.
 
     `brought`: which generations that process was told to run. `waiting`: what was kept back, and for what it waits;
     `unread`: those of them whose secrets could not be read.
@@ -28,6 +29,7 @@ class Round:
 
     def __init__(self, revision: int) -> None:
         self.plans: Sequence[Plan] = ()
+        self.kept: frozenset[str] = frozenset()
         self.revision = revision
         self.acknowledged: tuple[str, int] = ("", 0)
         self.brought: tuple[str, Held] = ("", {})
@@ -40,17 +42,17 @@ class Round:
 class Couriers:
     """`give` says what every worker should have; `run` sees that they get it. Revisions rise over restarts too.
 
-    `held`: what a worker has, as far as is known: that is never taken from it for want of secrets or of room. `frozen`:
-    nothing is brought now, because it is not known what else workers should have.
+    `held`: what a worker has, as far as is known: that is never taken from it for want of secrets or of room. `kept`:
+    deployments of which it is not known what workers should have; one that cannot be told so is brought nothing.
     """
 
     def __init__(
-        self, workers: Workers, secrets: RunSecrets, held: Callable[[str], Held], frozen: Callable[[], bool]
+        self, workers: Workers, secrets: RunSecrets, held: Callable[[str], Held], kept: Callable[[], Collection[str]]
     ) -> None:
         self._workers = workers
         self._secrets = secrets
         self._held = held
-        self._frozen = frozen
+        self._kept = kept
         self._rounds: dict[str, Round] = {}
         self._revision = 0
         self._nursery: trio.Nursery | None = None
@@ -79,7 +81,7 @@ class Couriers:
 
     def give(self, wanted: Mapping[str, Sequence[Plan]]) -> None:
         """The complete lists; a worker that is not named should have nothing."""
-        members = self._workers.ids()
+        members, kept = self._workers.ids(), frozenset(self._kept())
         for worker_id in set(self._rounds).difference(wanted, members):
             gone = self._rounds.pop(worker_id)
             gone.over = True
@@ -88,11 +90,11 @@ class Couriers:
             found = self._rounds.get(worker_id)
             if found is None:
                 found = self._rounds[worker_id] = Round(self._next())
-                found.plans = wanted.get(worker_id, ())
+                found.plans, found.kept = wanted.get(worker_id, ()), kept
                 if self._nursery is not None:
                     self._nursery.start_soon(self._serve, worker_id, found, name=f"courier {worker_id}")
-            elif (plans := wanted.get(worker_id, ())) != found.plans:
-                found.plans, found.revision = plans, self._next()
+            elif (plans := wanted.get(worker_id, ())) != found.plans or kept != found.kept:
+                found.plans, found.kept, found.revision = plans, kept, self._next()
                 self._wake(found)
 
     def joined(self, worker_id: str) -> None:
@@ -143,7 +145,7 @@ class Couriers:
         member = self._workers.member(worker_id)
         if member is None or CAPABILITY not in member.registration.capabilities:
             return True
-        if self._frozen():
+        if found.kept != frozenset(self._kept()) or (found.kept and KEEPS not in member.registration.capabilities):
             return False
         incarnation, revision = member.registration.incarnation, found.revision
         if found.acknowledged == (incarnation, revision) and not found.unread:
@@ -163,7 +165,7 @@ class Couriers:
             brought = found.brought[1] if found.brought[0] == incarnation else {}
             cargo = load(made, {**self._held(worker_id), **brought})
             self._keep_back(worker_id, found, cargo.waiting)
-            orders = ReplicaOrders(worker_id=worker_id, revision=revision, orders=cargo.orders)
+            orders = ReplicaOrders(worker_id=worker_id, revision=revision, orders=cargo.orders, kept=sorted(found.kept))
             answer = await member.apply_replicas(orders)
         except BlacktreeError as error:
             log.warning("replicas not ordered", worker=worker_id, reason=str(error))

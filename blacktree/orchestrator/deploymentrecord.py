@@ -1,6 +1,7 @@
 """The documents of deployments: what is on record, held in memory too, and each change of it decided and committed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import msgspec
@@ -17,6 +18,7 @@ from blacktree.strict import UNREADABLE
 log = structlog.get_logger()
 
 DELETE_SECONDS = 10.0
+DAMAGED = "state_damaged"
 _GENERATION = "replica_first_generation"
 
 Decide = Callable[[Deployment | None], Deployment | None]
@@ -111,10 +113,25 @@ class DeploymentRecord:
         async with self._writing:
             # Whoever asked may leave in the middle; then the record is looked at again.
             self._unsure.add(name)
-            body = await self._store.revise(KIND, name, revise)
-            self._unsure.discard(name)
-            self._hold(name, body)
+            with self._reading(name):
+                body = await self._store.revise(KIND, name, revise)
+                self._unsure.discard(name)
+                self._hold(name, body)
         return self.known.get(name)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """One that turns out to be damaged is put aside, so that the others go on."""
+        try:
+            yield
+        except StorageFailed as error:
+            if error.code == DAMAGED:
+                log.error("a deployment cannot be read", deployment=name, reason=str(error))
+                self.known.pop(name, None)
+                self._unsure.discard(name)
+                self.damaged[name] = error
+                self.touch()
+            raise
 
     def _hold(self, name: str, body: bytes | None) -> None:
         after = _decoded(name, body) if body is not None else None
@@ -131,8 +148,13 @@ class DeploymentRecord:
         """Look again at those whose last change may or may not have been stored. Raises `StorageFailed`."""
         for name in list(self._unsure):
             async with self._writing:
-                self._hold(name, await self._store.document(KIND, name))
-                self._unsure.discard(name)
+                try:
+                    with self._reading(name):
+                        self._hold(name, await self._store.document(KIND, name))
+                        self._unsure.discard(name)
+                except StorageFailed as error:
+                    if error.code != DAMAGED:
+                        raise
 
     def touch(self) -> None:
         """Something changed: look at everything again, and tell who watches."""
@@ -199,7 +221,7 @@ def _decoded(name: str, body: bytes) -> Deployment:
         # To go on without it would stop its containers.
         raise StorageFailed(
             f"deployment {name} on record cannot be read: {error}",
-            code="state_damaged",
+            code=DAMAGED,
             advice=f"put back a backup of the state directory, or `blacktree deployments delete {name}`: that ends its"
             " containers",
             again=False,

@@ -22,7 +22,7 @@ from blacktree.orchestrator import releases
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.control import Leaving
 from blacktree.orchestrator.couriers import Couriers
-from blacktree.orchestrator.deploymentrecord import Decide, DeploymentRecord
+from blacktree.orchestrator.deploymentrecord import DAMAGED, Decide, DeploymentRecord
 from blacktree.orchestrator.evacuation import outlook
 from blacktree.orchestrator.expectations import Expectations
 from blacktree.orchestrator.orders import Plan, plans
@@ -60,7 +60,8 @@ class Deployments:
         logs.kept = self._is_kept
         self.sightings = Sightings(workers, self.record)
         self.expectations = Expectations(store, self.record, self._wake)
-        self._couriers = Couriers(workers, secrets, self.sightings.held, lambda: bool(self.record.damaged))
+        self._couriers = Couriers(workers, secrets, self.sightings.held, lambda: self.record.damaged)
+        self._damage_told: set[str] = set()
         self.switches = 0
         self.failures = 0
 
@@ -102,6 +103,7 @@ class Deployments:
     async def _turn(self) -> None:
         await self.record.be_sure()
         await self.expectations.settle()
+        self._tell_damage()
         self._couriers.give(plans(self.record.known.values()))
         self.sightings.forget()
         facts = self.facts()
@@ -111,16 +113,22 @@ class Deployments:
                 after = self.record.known.get(name)
                 if after is not None and after.happenings:
                     await self._tell(after)
-            except StorageFailed:
-                raise
             except BlacktreeError as error:
+                if isinstance(error, StorageFailed) and error.code != DAMAGED:
+                    raise
                 # The edge of one deployment: the others go on.
                 log.error("deployment stands still", deployment=name, reason=str(error))
+
+    def _tell_damage(self) -> None:
+        for name in sorted(set(self.record.damaged) - self._damage_told):
+            self._chronicle.note("deployment_damaged", str(self.record.damaged[name]), subject=name)
+        self._damage_told = set(self.record.damaged)
 
     async def _advance(self, name: str, facts: Facts) -> Facts:
         """Take one deployment as far as it goes now; answers how the workers stand afterwards."""
         for _ in range(20):
-            land, moment, steady = survey(self.record.known.values(), name), now(), self._steady.now()
+            land = survey(self.record.known.values(), name, self.sightings.doubtful())
+            moment, steady = now(), self._steady.now()
             before = self.record.known.get(name)
             if before is None:
                 # Withdrawn meanwhile: the job that was to make its only version was refused.
@@ -197,9 +205,9 @@ class Deployments:
         return name in self.record.known or name in self.record.damaged
 
     def troubles(self) -> list[str]:
-        """Reasons for being degraded. A list without a deployment that cannot be read would end its containers."""
+        """Reasons for being degraded."""
         names = ", ".join(sorted(self.record.damaged))
-        text = f"deployments: {names} cannot be read: nothing is ordered of any worker; see `blacktree deployment NAME`"
+        text = f"deployments: {names} cannot be read: what runs of them stays as it is; see `blacktree deployment NAME`"
         return [text] if names else []
 
     def facts(self) -> Facts:
@@ -208,7 +216,7 @@ class Deployments:
 
     def placed(self) -> set[str]:
         """The workers that some deployment is placed on."""
-        return self.sightings.placed()
+        return self.sightings.placed() | set(self.sightings.doubtful())
 
     async def has_room(self, worker_id: str, version: Version) -> bool:
         """Whether the worker's list, secrets included, still fits in one message with a replica of this version."""
@@ -242,7 +250,7 @@ class Deployments:
 
     def leaving(self, worker_id: str) -> list[Leaving]:
         """What becomes of each replica on a worker that is drained."""
-        return outlook(self.record.known.values(), self.facts(), worker_id)
+        return outlook(self.record.known.values(), self.facts(), worker_id, self.sightings.doubtful())
 
     def drained(self) -> None:
         """A worker is drained, or no longer: what runs on it is looked at."""

@@ -1,7 +1,7 @@
 """What a drained worker runs goes elsewhere: beside the old replica comes a new one, and when that is healthy the old
 one ends. What must not run twice ends first. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from blacktree.deployment import Deployment, Placement, Version
 from blacktree.orchestrator.control import Leaving
@@ -41,12 +41,14 @@ def way_out(version: Version, facts: Facts, land: Land, own: Iterable[Placement]
     return Choice(reason=f"no other worker in pool `{version.pool}` can take it")
 
 
-def outlook(deployments: Iterable[Deployment], facts: Facts, worker_id: str) -> list[Leaving]:
+def outlook(
+    deployments: Iterable[Deployment], facts: Facts, worker_id: str, doubtful: Mapping[str, str] | None = None
+) -> list[Leaving]:
     """What becomes of each replica on a worker that is drained."""
     known = list(deployments)
     found = []
     for deployment in known:
-        land = survey(known, deployment.name)
+        land = survey(known, deployment.name, doubtful)
         for place in deployment.placements:
             version = deployment.version(place.version)
             if place.worker_id == worker_id and not place.stopping and not place.incoming and version is not None:

@@ -33,35 +33,51 @@ Facts = Mapping[str, WorkerFact]
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """A front port of a worker that a deployment has; `leaving`: it is being given up."""
+    """A front port of a worker that a deployment has; `leaving`: it is being given up. `doubtful`: it may have it, its
+    record cannot be read."""
 
     deployment: str
     address: str
     port: int
     leaving: bool = False
+    doubtful: bool = False
 
 
 class Land(msgspec.Struct, frozen=True, kw_only=True):
-    """What other deployments have on the workers: front ports, and how many replicas."""
+    """What other deployments have on the workers: front ports, and how many replicas; `own`: the deployment's own ports
+    there. `doubtful`: workers where one may have any port, because its record cannot be read."""
 
     taken: Mapping[str, Sequence[Taken]] = {}
     load: Mapping[str, int] = {}
+    own: Mapping[str, Sequence[Taken]] = {}
+    doubtful: Mapping[str, str] = {}
+
+    def clash(self, ports: Sequence[Port], worker_id: str) -> Taken | None:
+        """What leaves no room for these ports on this worker."""
+        if found := clash(ports, self.taken.get(worker_id, ())):
+            return found
+        name, own = self.doubtful.get(worker_id), self.own.get(worker_id, ())
+        strange = [each for each in ports if clash([each], own) is None]
+        if name is None or not strange:
+            return None
+        return Taken(name, strange[0].address, strange[0].host, doubtful=True)
 
 
-def survey(deployments: Iterable[Deployment], without: str = "") -> Land:
-    """What all deployments but one have on the workers."""
+def survey(deployments: Iterable[Deployment], without: str = "", doubtful: Mapping[str, str] | None = None) -> Land:
+    """What all deployments but one have on the workers, and that one's own ports."""
     taken: dict[str, list[Taken]] = {}
+    own: dict[str, list[Taken]] = {}
     load: dict[str, int] = {}
     for deployment in deployments:
-        if deployment.name == without:
-            continue
+        others = deployment.name != without
         for place in deployment.placements:
-            load[place.worker_id] = load.get(place.worker_id, 0) + 1
+            if others:
+                load[place.worker_id] = load.get(place.worker_id, 0) + 1
             version = deployment.version(place.version)
             for port in version.run.ports if version is not None else ():
                 row = Taken(deployment.name, port.address, port.host, place.stopping)
-                taken.setdefault(place.worker_id, []).append(row)
-    return Land(taken=taken, load=load)
+                (taken if others else own).setdefault(place.worker_id, []).append(row)
+    return Land(taken=taken, load=load, own=own, doubtful=doubtful or {})
 
 
 def clash(ports: Sequence[Port], taken: Sequence[Taken]) -> Taken | None:
@@ -122,7 +138,7 @@ def choose(
     possible = [each for each in candidates(version, facts) if each.id not in avoid]
     if not possible:
         return Choice(reason=why_nowhere(version, facts))
-    clashes = {each.id: clash(version.run.ports, land.taken.get(each.id, ())) for each in possible}
+    clashes = {each.id: land.clash(version.run.ports, each.id) for each in possible}
     free = [each.id for each in possible if clashes[each.id] is None]
 
     def load(worker_id: str) -> int:
@@ -137,7 +153,8 @@ def choose(
         return Choice(reason=f"every worker that may have it runs {MAX_REPLICAS} replicas already")
     worker_id, row = next((each, row) for each, row in clashes.items() if row is not None)
     where = f"{row.address}:{row.port} on worker {worker_id}"
+    whose = "may belong to deployment {}, which cannot be read" if row.doubtful else "belongs to deployment {}"
     return Choice(
-        reason=f"port {where} belongs to deployment {row.deployment}",
-        never=not any(row is not None and row.leaving for row in clashes.values()),
+        reason=f"port {where} {whose.format(row.deployment)}",
+        never=not any(row is not None and (row.leaving or row.doubtful) for row in clashes.values()),
     )

@@ -8,7 +8,7 @@ from blacktree.orchestrator.couriers import Couriers
 from blacktree.orchestrator.deploymentrecord import DeploymentRecord
 from blacktree.orchestrator.placement import Facts, WorkerFact
 from blacktree.orchestrator.workers import Workers
-from blacktree.rpc.replica import CAPABILITY, ReplicaName, ReplicaReport, ReplicaState
+from blacktree.rpc.replica import CAPABILITY, KEEPS, ReplicaName, ReplicaReport, ReplicaState
 
 
 class Seen:
@@ -51,6 +51,8 @@ class Sightings:
         found: dict[str, WorkerFact] = {}
         moment = trio.current_time()
         placed = self.placed()
+        # Who cannot be told to leave alone what cannot be read is told nothing now.
+        needed = {CAPABILITY, KEEPS} if self._record.damaged else {CAPABILITY}
         for worker_id in placed.union(self._workers.ids()):
             member = self._workers.member(worker_id)
             seen = self.seen.get(worker_id)
@@ -59,7 +61,7 @@ class Sightings:
                 id=worker_id,
                 pool=member.registration.pool if member is not None else "",
                 alive=member is not None,
-                capable=member is not None and CAPABILITY in member.registration.capabilities,
+                capable=member is not None and needed <= set(member.registration.capabilities),
                 draining=member is not None and (member.draining or member.status.draining),
                 silent_seconds=moment - (seen.at if seen is not None else self._started_at),
                 current=ours and seen is not None and seen.revision == couriers.revision(worker_id),
@@ -83,6 +85,19 @@ class Sightings:
     def placed(self) -> set[str]:
         """The workers that some deployment is placed on."""
         return {place.worker_id for each in self._record.known.values() for place in each.placements}
+
+    def doubtful(self) -> dict[str, str]:
+        """The workers that have something of a deployment whose record is damaged, or may have for all that is known
+        yet, and one such deployment each."""
+        found: dict[str, str] = {}
+        for name in sorted(self._record.damaged):
+            for worker_id in self._workers.ids():
+                member, seen = self._workers.member(worker_id), self.seen.get(worker_id)
+                ours = seen is not None and member is not None and seen.incarnation == member.registration.incarnation
+                states = seen.states.values() if ours and seen is not None else None
+                if states is None or any(each.name.deployment == name and each.state != "stopped" for each in states):
+                    found.setdefault(worker_id, name)
+        return found
 
     def states(self) -> list[str]:
         """The state of every replica, as reported."""

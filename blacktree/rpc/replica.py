@@ -19,6 +19,8 @@ from blacktree.event import Record
 from blacktree.runspec import RunSpec
 
 CAPABILITY = "replicas"
+# The worker leaves alone what `ReplicaOrders.kept` names.
+KEEPS = "replicas-kept"
 MAX_REPLICAS = 256
 MAX_LOG_RECORDS = 65_536
 MAX_LAST_LINES = 50
@@ -74,11 +76,13 @@ class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 class ReplicaOrders(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that `worker_id` should run. `revision` rises with every change, also across restarts of the
-    orchestrator; a worker ignores a lower one than it has."""
+    orchestrator; a worker ignores a lower one than it has. `kept`: deployments of which it is not known what should
+    run: what the worker was told last still holds for them (only for one that says `KEEPS`)."""
 
     worker_id: str
     revision: int
     orders: list[ReplicaOrder] = []
+    kept: list[str] = []
 
 
 class ReplicaAck(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from blacktree.runspec import RunSpec, check_run
 from blacktree.strict import decode_json
 
 MAX_LOGINS = 64
+MAX_KEPT = 4096
 MAX_SECRETS = 64
 
 _DEPLOYMENT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -55,7 +56,7 @@ def name_from_wire(wire: replica_pb2.ReplicaName) -> ReplicaName:
 
 
 def orders_to_wire(orders: ReplicaOrders) -> replica_pb2.ReplicaOrdersRequest:
-    wire = replica_pb2.ReplicaOrdersRequest(worker_id=orders.worker_id, revision=orders.revision)
+    wire = replica_pb2.ReplicaOrdersRequest(worker_id=orders.worker_id, revision=orders.revision, kept=orders.kept)
     planned: list[ReplicaOrder] = []
     for order in orders.orders:
         plan = next((at for at, other in enumerate(planned) if _same_plan(order, other)), len(planned))
@@ -153,7 +154,10 @@ def orders_from_wire(wire: replica_pb2.ReplicaOrdersRequest) -> ReplicaOrders:
     if len({order.name for order in orders}) != len(orders):
         raise refused("orders", "name a replica twice")
     return ReplicaOrders(
-        worker_id=worker_id(wire.worker_id), revision=count(wire.revision, "revision", 1), orders=orders
+        worker_id=worker_id(wire.worker_id),
+        revision=count(wire.revision, "revision", 1),
+        orders=orders,
+        kept=list(few(wire.kept, "kept", MAX_KEPT)),
     )
 
 

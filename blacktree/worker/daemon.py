@@ -25,6 +25,7 @@ from blacktree.providers.base import Provider, ProviderSettings
 from blacktree.rpc.client import connect_orchestrator
 from blacktree.rpc.peer import PROTOCOL_VERSION, Assignment, OrchestratorSide, Registration
 from blacktree.rpc.replica import CAPABILITY as REPLICAS
+from blacktree.rpc.replica import KEEPS
 from blacktree.rpc.server import serve_worker
 from blacktree.rpc.tls import Tls, require_tls
 from blacktree.worker.attempt import Attempt
@@ -260,7 +261,7 @@ class Daemon:
             platform=runs(platform.machine())[0],
             status=self.standing.status(),
             running=[each.name for each in self.roster.held.values() if each.why != "fenced"],
-            capabilities=[REPLICAS] if self.running else [],
+            capabilities=[REPLICAS, KEEPS] if self.running else [],
         )
 
     @contextmanager

@@ -4,6 +4,7 @@
 restarted, or killed, adopts them by their labels, and its fronts come back.
 """
 
+import msgspec
 import structlog
 import trio
 
@@ -51,6 +52,7 @@ class Replicas:
         self.revision = 0
         self.contact = 0.0
         self._wanted: dict[ReplicaName, ReplicaOrder] = {}
+        self._kept: frozenset[str] = frozenset()
         self._fresh = False
         self._held: dict[ReplicaName, Replica] = {}
         self._gone: dict[Key, ReplicaState] = {}
@@ -72,6 +74,7 @@ class Replicas:
         async with self._writing:
             if orders.revision < self.revision:
                 return ReplicaAck(revision=self.revision)
+            orders = self._whole(orders)
             changed = orders.revision != self.revision
             before, self._failed = (
                 self._failed,
@@ -85,14 +88,21 @@ class Replicas:
                 await self._keep(orders)
             self.revision, self._fresh = orders.revision, True
             self._wanted = {order.name: order for order in orders.orders}
+            self._kept = frozenset(orders.kept)
             # Who sends orders is there, and wants these to run: what was cut off may begin anew.
-            self._cut.clear()
+            self._cut = {key for key in self._cut if key[0].deployment in self._kept}
             if not self.contact:
                 self.contact = boottime()
         if self.ready:
             self._converge()
             self._bell.ring_urgently()
         return ReplicaAck(revision=self.revision)
+
+    def _whole(self, orders: ReplicaOrders) -> ReplicaOrders:
+        """With what we were told last of the deployments that it says nothing of."""
+        named = {order.name for order in orders.orders}
+        last = [order for name, order in self._wanted.items() if name.deployment in orders.kept and name not in named]
+        return msgspec.structs.replace(orders, orders=orders.orders + last) if last else orders
 
     async def _keep(self, orders: ReplicaOrders) -> None:
         try:
@@ -108,7 +118,7 @@ class Replicas:
     @property
     def told_revision(self) -> int:
         """The revision as the orchestrator is told: none, while something was cut off and needs to be ordered anew."""
-        return 0 if self._cut else self.revision
+        return 0 if any(name.deployment not in self._kept for name, _ in self._cut) else self.revision
 
     def states(self) -> list[ReplicaState]:
         """How everything stands: what runs, and what has stopped and was not told yet."""
@@ -189,7 +199,7 @@ class Replicas:
             elif order.generation > replica.order.generation:
                 replica.end("replaced", f"generation {order.generation} takes its place")
             elif order.generation == replica.order.generation:
-                replica.update(order, fresh=self._fresh)
+                replica.update(order, fresh=self._is_fresh(order))
         for name, order in self._wanted.items():
             key = name, order.generation
             if name not in self._held and key not in self._cut:
@@ -209,12 +219,17 @@ class Replicas:
             self._around,
             book,
             self.changed,
-            fresh=self._fresh,
+            fresh=self._is_fresh(order),
             adopted=self._adoptable.pop(key, None),
             failed=self._failed.get(key),
         )
         self._held[order.name] = replica
         self._nursery.start_soon(self._run, replica, name=f"replica {order.name!r}")
+
+    def _is_fresh(self, order: ReplicaOrder) -> bool:
+        """Whether it bears what is not kept on disk; of one that is only kept, what we still have."""
+        whole = set(order.run.secrets) <= set(order.secrets)
+        return self._fresh and (whole or order.name.deployment not in self._kept)
 
     async def _run(self, replica: Replica) -> None:
         await replica.run()

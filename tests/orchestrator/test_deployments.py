@@ -390,40 +390,6 @@ async def test_a_stopped_deployment_is_deleted_and_its_name_begins_anew(tmp_path
         assert "deployment_deleted" in [event.type for event in await house.control.farm_events(1, 100)]
 
 
-async def test_one_that_cannot_be_read_stops_no_container_and_no_start(tmp_path: Path) -> None:
-    async with open_house(tmp_path) as house:
-        worker = await a_worker(house, "one")
-        await deploy(house)
-        await deploy(house, name="other")
-        await until(house, lambda view: view.deployment.serving == 1)
-        await until(house, lambda view: view.deployment.serving == 1, "other")
-        orders = worker.orders_given
-    with sqlite3.connect(tmp_path / "state" / "blacktree.db") as connection:
-        connection.execute("UPDATE document SET body = ? WHERE kind = 'deployment' AND name = 'web'", (b"\xc1",))
-    async with open_house(tmp_path) as house:
-        again = ToyReplicas("one", secret=worker.secret)
-        again.orders_given = orders
-        await house.nursery.start(again.run, house.address, TOKEN, house.directory)
-        deployments = house.control.deployments
-        assert [each.deployment.name for each in await deployments.all()] == ["other"]
-        with pytest.raises(StorageFailed) as caught:
-            await deployments.get("web")
-        assert "deployments delete web" in str(caught.value.advice)
-        assert "web cannot be read" in house.control.readiness().reasons[0]
-        job = await house.submit()
-        await again.end(await again.next_assignment())
-        assert (await house.finished(job)).state == "succeeded"
-        # Given up, it leaves the list, and everything is ordered again.
-        assert again.orders_given is orders
-        await deployments.delete("web")
-        with trio.fail_after(40):
-            while [each.name.deployment for each in again.orders_given.orders] != ["other"]:
-                await trio.sleep(0.02)
-        assert house.control.readiness().reasons == []
-        await deploy(house)
-        await until(house, lambda view: view.deployment.serving == 1)
-
-
 async def test_a_deletion_that_was_cut_short_is_finished_by_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from blacktree.errors import Unavailable
 from blacktree.event import Lines
 from blacktree.rpc.replica import (
     CAPABILITY,
+    KEEPS,
     ReplicaAck,
     ReplicaLog,
     ReplicaName,
@@ -29,7 +30,7 @@ class ToyReplicas(ToyWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.capabilities = [CAPABILITY]
+        self.capabilities = [CAPABILITY, KEEPS]
         self.orders_given = ReplicaOrders(worker_id=self.id, revision=0)
         self.fates: dict[int, dict[str, Any]] = {}
         self.states: dict[ReplicaName, ReplicaState] = {}
@@ -45,6 +46,8 @@ class ToyReplicas(ToyWorker):
         if self.deaf:
             raise Unavailable("it is deaf")
         if orders.revision >= self.orders_given.revision:
+            last = [each for each in self.orders_given.orders if each.name.deployment in orders.kept]
+            orders = msgspec.structs.replace(orders, orders=orders.orders + last)
             self.orders_given = orders
             self.history.append({each.name.version for each in orders.orders if each.serve})
             self.stir()

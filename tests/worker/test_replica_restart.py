@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from blacktree.concurrency.island import open_island
 from blacktree.rpc.client import connect_worker
@@ -126,6 +127,34 @@ async def test_what_nobody_wants_any_more_is_removed_by_the_next_process(tmp_pat
                     await trio.sleep(0.05)
     finally:
         await docker("rm", "-f", stray)
+
+
+async def test_what_is_kept_stays_as_it_was_told_last(tmp_path: Path, base: str) -> None:
+    """Also over a restart. What is kept is named by an orchestrator that cannot read what it is to be."""
+    part = ReplicaPart()
+    run, other = a_run(command=["sleep", "600"]), named(deployment="other")
+    mine, others = an_order(base, run), an_order(base, run, other)
+    async with a_worker(tmp_path, part, provider="docker") as (side, _):
+        await side.apply_replicas(orders(mine, others))
+        await part.state(named(), "healthy")
+        await part.state(other, "healthy")
+        before = await containers_of(owner_of(tmp_path / "state"))
+        kept = replace(orders(others), kept=["shop"])
+        await side.apply_replicas(kept)
+        await part.until(lambda: part.replica_reports[-1].revision == kept.revision)
+        assert {each.name for each in part.replica_reports[-1].states} == {named(), other}
+    first = len(part.replica_reports)
+    async with keeping(tmp_path, part) as side:
+        await side.apply_replicas(kept)
+        await part.until(lambda: len(part.replica_reports) > first)
+        await part.until(lambda: [each.state for each in part.replica_reports[-1].states] == ["healthy"] * 2)
+        assert await containers_of(owner_of(tmp_path / "state")) == before
+        last = orders(others)
+        await side.apply_replicas(last)
+        await part.until(lambda: part.replica_reports[-1].revision == last.revision)
+        with trio.fail_after(40):
+            while len(await containers_of(owner_of(tmp_path / "state"))) != 1:
+                await trio.sleep(0.05)
 
 
 async def test_a_worker_cut_off_while_it_was_away_does_not_serve_again(tmp_path: Path, base: str) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from blacktree.rpc.generated.v1 import job_pb2 as blacktree_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62lacktree/v1/replica.proto\x12\x0c\x62lacktree.v1\x1a\x16\x62lacktree/v1/job.proto\"A\n\x0bReplicaName\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\"3\n\rRegistryLogin\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"\xa8\x02\n\x0bReplicaPlan\x12\r\n\x05image\x18\x01 \x01(\t\x12\x0c\n\x04pull\x18\x02 \x01(\x08\x12\x10\n\x08run_json\x18\x03 \x01(\x0c\x12\x35\n\x06logins\x18\x04 \x03(\x0b\x32%.blacktree.v1.ReplicaPlan.LoginsEntry\x12\x37\n\x07secrets\x18\x05 \x03(\x0b\x32&.blacktree.v1.ReplicaPlan.SecretsEntry\x1aJ\n\x0bLoginsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.blacktree.v1.RegistryLogin:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"h\n\x0cReplicaOrder\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0c\n\x04plan\x18\x03 \x01(\x03\x12\r\n\x05serve\x18\x04 \x01(\x08\"\x91\x01\n\x14ReplicaOrdersRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12(\n\x05plans\x18\x03 \x03(\x0b\x32\x19.blacktree.v1.ReplicaPlan\x12*\n\x06orders\x18\x04 \x03(\x0b\x32\x1a.blacktree.v1.ReplicaOrder\"&\n\x12ReplicaOrdersReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x9f\x02\n\x0cReplicaState\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08since_us\x18\x04 \x01(\x03\x12\x0f\n\x07serving\x18\x05 \x01(\x08\x12\x11\n\tcontainer\x18\x06 \x01(\t\x12\x16\n\texit_code\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\noom_killed\x18\x08 \x01(\x08\x12\x10\n\x08restarts\x18\t \x01(\x03\x12\x0c\n\x04\x63ode\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x12\n\nlast_lines\x18\x0c \x03(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\r \x01(\tB\x0c\n\n_exit_code\"\x80\x01\n\nReplicaLog\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12%\n\x07records\x18\x04 \x03(\x0b\x32\x14.blacktree.v1.Record\"\xa4\x01\n\x14ReplicaReportRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12*\n\x06states\x18\x04 \x03(\x0b\x32\x1a.blacktree.v1.ReplicaState\x12&\n\x04logs\x18\x05 \x03(\x0b\x32\x18.blacktree.v1.ReplicaLog\"a\n\rReplicaStored\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x13\n\x0bnext_number\x18\x03 \x01(\x03\"P\n\x12ReplicaReportReply\x12\r\n\x05known\x18\x01 \x01(\x08\x12+\n\x06stored\x18\x02 \x03(\x0b\x32\x1b.blacktree.v1.ReplicaStoredb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62lacktree/v1/replica.proto\x12\x0c\x62lacktree.v1\x1a\x16\x62lacktree/v1/job.proto\"A\n\x0bReplicaName\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\"3\n\rRegistryLogin\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"\xa8\x02\n\x0bReplicaPlan\x12\r\n\x05image\x18\x01 \x01(\t\x12\x0c\n\x04pull\x18\x02 \x01(\x08\x12\x10\n\x08run_json\x18\x03 \x01(\x0c\x12\x35\n\x06logins\x18\x04 \x03(\x0b\x32%.blacktree.v1.ReplicaPlan.LoginsEntry\x12\x37\n\x07secrets\x18\x05 \x03(\x0b\x32&.blacktree.v1.ReplicaPlan.SecretsEntry\x1aJ\n\x0bLoginsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.blacktree.v1.RegistryLogin:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"h\n\x0cReplicaOrder\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0c\n\x04plan\x18\x03 \x01(\x03\x12\r\n\x05serve\x18\x04 \x01(\x08\"\x9f\x01\n\x14ReplicaOrdersRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12(\n\x05plans\x18\x03 \x03(\x0b\x32\x19.blacktree.v1.ReplicaPlan\x12*\n\x06orders\x18\x04 \x03(\x0b\x32\x1a.blacktree.v1.ReplicaOrder\x12\x0c\n\x04kept\x18\x05 \x03(\t\"&\n\x12ReplicaOrdersReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x9f\x02\n\x0cReplicaState\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08since_us\x18\x04 \x01(\x03\x12\x0f\n\x07serving\x18\x05 \x01(\x08\x12\x11\n\tcontainer\x18\x06 \x01(\t\x12\x16\n\texit_code\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\noom_killed\x18\x08 \x01(\x08\x12\x10\n\x08restarts\x18\t \x01(\x03\x12\x0c\n\x04\x63ode\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x12\n\nlast_lines\x18\x0c \x03(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\r \x01(\tB\x0c\n\n_exit_code\"\x80\x01\n\nReplicaLog\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12%\n\x07records\x18\x04 \x03(\x0b\x32\x14.blacktree.v1.Record\"\xa4\x01\n\x14ReplicaReportRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12*\n\x06states\x18\x04 \x03(\x0b\x32\x1a.blacktree.v1.ReplicaState\x12&\n\x04logs\x18\x05 \x03(\x0b\x32\x18.blacktree.v1.ReplicaLog\"a\n\rReplicaStored\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.blacktree.v1.ReplicaName\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x13\n\x0bnext_number\x18\x03 \x01(\x03\"P\n\x12ReplicaReportReply\x12\r\n\x05known\x18\x01 \x01(\x08\x12+\n\x06stored\x18\x02 \x03(\x0b\x32\x1b.blacktree.v1.ReplicaStoredb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,17 +49,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLICAORDER']._serialized_start=487
   _globals['_REPLICAORDER']._serialized_end=591
   _globals['_REPLICAORDERSREQUEST']._serialized_start=594
-  _globals['_REPLICAORDERSREQUEST']._serialized_end=739
-  _globals['_REPLICAORDERSREPLY']._serialized_start=741
-  _globals['_REPLICAORDERSREPLY']._serialized_end=779
-  _globals['_REPLICASTATE']._serialized_start=782
-  _globals['_REPLICASTATE']._serialized_end=1069
-  _globals['_REPLICALOG']._serialized_start=1072
-  _globals['_REPLICALOG']._serialized_end=1200
-  _globals['_REPLICAREPORTREQUEST']._serialized_start=1203
-  _globals['_REPLICAREPORTREQUEST']._serialized_end=1367
-  _globals['_REPLICASTORED']._serialized_start=1369
-  _globals['_REPLICASTORED']._serialized_end=1466
-  _globals['_REPLICAREPORTREPLY']._serialized_start=1468
-  _globals['_REPLICAREPORTREPLY']._serialized_end=1548
+  _globals['_REPLICAORDERSREQUEST']._serialized_end=753
+  _globals['_REPLICAORDERSREPLY']._serialized_start=755
+  _globals['_REPLICAORDERSREPLY']._serialized_end=793
+  _globals['_REPLICASTATE']._serialized_start=796
+  _globals['_REPLICASTATE']._serialized_end=1083
+  _globals['_REPLICALOG']._serialized_start=1086
+  _globals['_REPLICALOG']._serialized_end=1214
+  _globals['_REPLICAREPORTREQUEST']._serialized_start=1217
+  _globals['_REPLICAREPORTREQUEST']._serialized_end=1381
+  _globals['_REPLICASTORED']._serialized_start=1383
+  _globals['_REPLICASTORED']._serialized_end=1480
+  _globals['_REPLICAREPORTREPLY']._serialized_start=1482
+  _globals['_REPLICAREPORTREPLY']._serialized_end=1562
 # @@protoc_insertion_point(module_scope)

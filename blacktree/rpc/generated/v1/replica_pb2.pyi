@@ -66,16 +66,18 @@ class ReplicaOrder(_message.Message):
     def __init__(self, name: _Optional[_Union[ReplicaName, _Mapping]] = ..., generation: _Optional[int] = ..., plan: _Optional[int] = ..., serve: _Optional[bool] = ...) -> None: ...
 
 class ReplicaOrdersRequest(_message.Message):
-    __slots__ = ("worker_id", "revision", "plans", "orders")
+    __slots__ = ("worker_id", "revision", "plans", "orders", "kept")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PLANS_FIELD_NUMBER: _ClassVar[int]
     ORDERS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     revision: int
     plans: _containers.RepeatedCompositeFieldContainer[ReplicaPlan]
     orders: _containers.RepeatedCompositeFieldContainer[ReplicaOrder]
-    def __init__(self, worker_id: _Optional[str] = ..., revision: _Optional[int] = ..., plans: _Optional[_Iterable[_Union[ReplicaPlan, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[ReplicaOrder, _Mapping]]] = ...) -> None: ...
+    kept: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., revision: _Optional[int] = ..., plans: _Optional[_Iterable[_Union[ReplicaPlan, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[ReplicaOrder, _Mapping]]] = ..., kept: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReplicaOrdersReply(_message.Message):
     __slots__ = ("revision",)
