@@ -25,7 +25,7 @@ export class LogBox {
       href: (seq) => `${address}/L${seq}`,
       label: `${label}. Arrow keys scroll, End follows.`,
     });
-    this.search = new Search(pages.base, () => this.#searched());
+    this.search = new Search(pages, () => this.#searched());
     this.#build(download, job);
     this.#settings();
   }
@@ -35,6 +35,7 @@ export class LogBox {
     this.search.stop();
     this.pages.close();
     clearTimeout(this.typing);
+    clearTimeout(this.looking);
   }
 
   #build(download, job) {
@@ -92,8 +93,16 @@ export class LogBox {
   hear(events) {
     this.pages.hear(events);
     this.folds.hear(events);
+    if (this.asked) this.looking ??= setTimeout(() => this.#lookOn(), 1000);
     this.log.draw();
     this.#followed();
+  }
+
+  #lookOn() {
+    this.looking = undefined;
+    this.search.more().catch(() => {
+      // The next event asks again.
+    });
   }
 
   // Nothing more will come.
@@ -187,6 +196,8 @@ export class LogBox {
       this.jump = false;
       this.show(hits[0]);
     }
+    // Whoever looked and found nothing is not torn away by what comes later.
+    if (done) this.jump = false;
     const at = hits.indexOf(this.log.look.current) + 1;
     this.count.textContent = hits.length
       ? `${at ? `${at.toLocaleString("en")} of ` : ""}${hits.length.toLocaleString("en")}${done ? "" : "…"}`
