@@ -33,7 +33,7 @@ ROWS = {
     "scale": 120.0,
     "webhooks": 150.0,
     "viewer": 600.0,
-    "longlog": 400.0,
+    "longlog": 600.0,
     "idle": 60.0,
 }
 
