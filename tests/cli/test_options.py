@@ -80,7 +80,7 @@ def test_paths_become_absolute_and_addresses_stay(tmp_path: Path, monkeypatch: p
     for address in ("https://h/a.git", "git@h:a.git", "ssh://h/a", "file:///srv/a"):
         assert source(address) == address
     for neither in ("nowhere", "owner/app", "git.example.org/owner/app"):
-        with pytest.raises(click.UsageError, match="write .*https://g"):
+        with pytest.raises(click.UsageError, match=r"write .*https://g"):
             source(neither)
 
 
