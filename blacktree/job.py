@@ -153,6 +153,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job on record. `generation` counts its tickets; `tries` the attempts that were lost or may be retried.
 
     `parts`: the jobs that build it, one a platform, where no single worker does; each of them names it in `part_of`.
+    `submitted_by`: the name of the token that asked for it at the door; empty where nobody did.
     """
 
     id: str
@@ -180,6 +181,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     part_of: str | None = None
     parts: list[Part] = []
     trace: str | None = None
+    submitted_by: str = ""
 
     @property
     def ended(self) -> bool:
@@ -222,17 +224,3 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     image: Image | None = None
     error: Failure | None = None
     proven: bool = True
-
-
-def public(job: Job, *, waiting: str | None = None) -> dict[str, Any]:
-    """The job's JSON as the outside sees it (plain values, ready to encode). Tokens stay inside."""
-    value: dict[str, Any] = msgspec.to_builtins(job)
-    for hidden in ("generation", "next_seq", "not_before", "cancel_reason", "stream"):
-        value.pop(hidden)
-    for attempt in value["attempts"]:
-        for hidden in ("token", "incarnation", "next_batch", "stop", "unproven"):
-            attempt.pop(hidden)
-    value["waiting"] = waiting
-    if job.cancel_reason is not None:
-        value["cancel_reason"] = job.cancel_reason
-    return value

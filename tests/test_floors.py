@@ -14,6 +14,7 @@ WORDS = {
     "runspec": 0,
     "deployment": 0,
     "job": 0,
+    "told": 0,
     "source": 0,
     "event": 0,
     "config": 0,

@@ -36,6 +36,7 @@ class Actor(msgspec.Struct, frozen=True):
     repositories: tuple[str, ...] = ()
     until: float | None = None
     address: str = ""
+    token_name: str = ""
 
 
 class Auth:
@@ -169,7 +170,7 @@ class Auth:
 
 
 def _bearer(token: Token, address: str, *, name: str = "", ambient: bool = False, until: float | None = None) -> Actor:
-    return Actor(name or token.name, ambient, token.id, token.role, token.repositories, until, address)
+    return Actor(name or token.name, ambient, token.id, token.role, token.repositories, until, address, token.name)
 
 
 def cookie_name(port: int) -> str:

@@ -1,7 +1,5 @@
 """`farm.watch`: newest jobs, workers and queue, then what changed; computed once for all who watch."""
 
-from typing import Any
-
 import msgspec
 import trio
 
@@ -66,8 +64,7 @@ class FarmFeed:
 
     async def _look(self) -> View:
         found = await self._control.jobs((), limit=NEWEST_JOBS)
-        workers: list[dict[str, Any]] = [messages.worker_json(view) for view in self._control.workers()]
-        queue = messages.queue_json(await self._control.queue())
+        workers, queue = self._control.workers(), await self._control.queue()
         jobs = {view.job.id: _encode(messages.job_json(view)) for view in found.jobs}
         return View(jobs, _encode(workers), _encode(queue))
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from blacktree.api import messages, pages
+from blacktree.api import messages, pages, shapes
 from blacktree.api.answers import events_answer, json_answer, page, refusal
 from blacktree.api.assets import Assets
 from blacktree.api.asyncapi import asyncapi
@@ -162,7 +162,7 @@ class _Routes:
         key = idempotency_key(request)
         if spec.traceparent is None and (caller := parse(request.headers.get("traceparent"))) is not None:
             spec = msgspec.structs.replace(spec, traceparent=caller.traceparent)
-        view, new = await self._control.submit(spec, key=key, actor=_actor(request).name)
+        view, new = await self._control.submit(spec, key=key, actor=_actor(request).token_name)
         return json_answer(messages.job_json(view), 201 if new else 200, {"location": f"/api/v1/jobs/{view.job.id}"})
 
     async def jobs(self, request: Request) -> Response:
@@ -189,7 +189,7 @@ class _Routes:
         body = await self._body(request, ("application/json",))
         if body.strip():
             decode_json(body, messages.Nothing, where="body")
-        view = await self._control.retry(_id(request), actor=_actor(request).name)
+        view = await self._control.retry(_id(request), actor=_actor(request).token_name)
         return json_answer(messages.job_json(view), 201, {"location": f"/api/v1/jobs/{view.job.id}"})
 
     async def events(self, request: Request) -> Response:
@@ -220,13 +220,13 @@ class _Routes:
 
     async def workers(self, request: Request) -> Response:
         asked(request)
-        return json_answer({"workers": [messages.worker_json(view) for view in self._control.workers()]})
+        return json_answer(shapes.Workers(workers=self._control.workers()))
 
     async def drain(self, request: Request) -> Response:
         body = await self._body(request, ("application/json",))
         wanted = decode_json(body, messages.Drain, where="body") if body.strip() else messages.Drain()
         view = await self._control.drain(_id(request), wanted.drain, actor=_actor(request).name)
-        return json_answer(messages.worker_json(view))
+        return json_answer(view)
 
     async def farm_events(self, request: Request) -> Response:
         query = asked(request, "from_seq", "limit", "wait")

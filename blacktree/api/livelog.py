@@ -12,8 +12,8 @@ from blacktree.api.farmfeed import FarmFeed
 from blacktree.api.frame import Frames, text_frame
 from blacktree.api.messages import clamp, job_json
 from blacktree.errors import Unavailable
-from blacktree.job import public
 from blacktree.orchestrator.control import Control
+from blacktree.told import told
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,7 +72,7 @@ async def watch_job(
         await reply(b'{"watch":%d,"job":%b}' % (watch, _encode(job_json(view))))
         async for piece in follow:
             await send(frames.of(piece, watch))
-        await send(notification("job.end", b'{"watch":%d,"job":%b}' % (watch, _encode(public(follow.job)))))
+        await send(notification("job.end", b'{"watch":%d,"job":%b}' % (watch, _encode(told(follow.job)))))
 
 
 async def watch_farm(feed: FarmFeed, watch: int, reply: Reply, send: SendFrame) -> None:

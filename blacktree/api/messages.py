@@ -4,9 +4,11 @@ from typing import Any
 
 import msgspec
 
+from blacktree.api import shapes
 from blacktree.event import FarmEvent
-from blacktree.job import JobState, public
-from blacktree.orchestrator.control import Found, JobView, QueueView, WorkerView
+from blacktree.job import JobState
+from blacktree.orchestrator.control import Found, JobView
+from blacktree.told import told
 
 MOST_JOBS = 500
 MOST_EVENTS = 10_000
@@ -103,34 +105,19 @@ def clamp(value: int, least: int, most: int = _LARGEST) -> int:
     return max(least, min(value, most))
 
 
-def job_json(view: JobView) -> dict[str, Any]:
+def job_json(view: JobView) -> shapes.Job:
     """A job as everybody outside sees it."""
-    return public(view.job, waiting=view.waiting)
+    return told(view.job, waiting=view.waiting)
 
 
-def jobs_json(found: Found) -> dict[str, Any]:
+def jobs_json(found: Found) -> shapes.JobPage:
     """A page of jobs."""
-    return {"jobs": [job_json(view) for view in found.jobs], "cursor": found.cursor}
+    return shapes.JobPage(jobs=[job_json(view) for view in found.jobs], cursor=found.cursor)
 
 
-def worker_json(view: WorkerView) -> dict[str, Any]:
-    """A worker as everybody outside sees it."""
-    value: dict[str, Any] = msgspec.to_builtins(view)
-    return value
-
-
-def queue_json(view: QueueView) -> dict[str, Any]:
-    """The broker and what waits."""
-    value: dict[str, Any] = msgspec.to_builtins(view)
-    return value
-
-
-def farm_events_json(events: list[FarmEvent], from_seq: int) -> dict[str, Any]:
+def farm_events_json(events: list[FarmEvent], from_seq: int) -> shapes.FarmEventPage:
     """Events of the farm; `next_seq` is where to go on."""
-    return {
-        "events": [msgspec.to_builtins(event) for event in events],
-        "next_seq": events[-1].seq + 1 if events else from_seq,
-    }
+    return shapes.FarmEventPage(events=events, next_seq=events[-1].seq + 1 if events else from_seq)
 
 
 def figures_json(figures: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from msgspec import Meta
 from blacktree.audit import AuditEntry
 from blacktree.deployment import VersionState
 from blacktree.event import FarmEvent
-from blacktree.job import Failure, Image, JobState, Origin, Part, StepRecord
 from blacktree.notification import Target as DeclaredTarget
 from blacktree.orchestrator.control import QueueView, WorkerView
 from blacktree.orchestrator.deploymentcontrol import ReplicaView
@@ -19,49 +18,9 @@ from blacktree.role import Role
 from blacktree.runspec import RunSpec
 from blacktree.secret import SecretView
 from blacktree.source import Allowance, Forge, Pattern, Source, SourceName, VaultName
-from blacktree.spec import JobSpec, Name
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One hand-off that a worker accepted."""
-
-    attempt: int
-    worker_id: str
-    assigned_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    outcome: str | None
-    error: Failure | None
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `waiting` says why it waits, if it does; `tries` counts the attempts that were lost or may be retried.
-
-    `parts`: the jobs that build it, one a platform, where no single worker does; each of them names it in `part_of`.
-    """
-
-    id: str
-    state: JobState
-    spec: JobSpec
-    attempt: int
-    tries: int
-    attempts: list[Attempt]
-    worker_id: str | None
-    commit: str | None
-    image: Image | None
-    waiting: str | None
-    error: Failure | None
-    created_at: datetime
-    queued_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    steps: list[StepRecord]
-    retry_of: str | None
-    origin: Origin | None
-    part_of: str | None = None
-    parts: list[Part] = []
-    trace: str | None = None
-    cancel_reason: str | None = None
+from blacktree.spec import Name
+from blacktree.told import Attempt as Attempt
+from blacktree.told import Job as Job
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):

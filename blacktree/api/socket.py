@@ -9,7 +9,7 @@ import trio
 import trio_websocket
 
 from blacktree import __version__
-from blacktree.api import faults, messages
+from blacktree.api import faults, messages, shapes
 from blacktree.api.auth import Actor
 from blacktree.api.deploymentlog import WATCH, log_methods, watch_deployment
 from blacktree.api.deployments import DeploymentMethods
@@ -278,7 +278,7 @@ class Session:
         await self._send(text_frame(b'{"jsonrpc":"2.0","id":', identity, b',"error":', _encode(error), b"}"))
 
     async def _submit(self, params: bytes) -> bytes:
-        view, _ = await self._control.submit(parse_spec(params), actor=self._actor.name)
+        view, _ = await self._control.submit(parse_spec(params), actor=self._actor.token_name)
         return _encode(messages.job_json(view))
 
     async def _get(self, params: bytes) -> bytes:
@@ -299,7 +299,7 @@ class Session:
 
     async def _retry(self, params: bytes) -> bytes:
         asked = _params(params, messages.ById)
-        return _encode(messages.job_json(await self._control.retry(asked.id, actor=self._actor.name)))
+        return _encode(messages.job_json(await self._control.retry(asked.id, actor=self._actor.token_name)))
 
     async def _events(self, params: bytes) -> bytes:
         asked = _params(params, messages.ReadEvents)
@@ -338,12 +338,12 @@ class Session:
 
     async def _workers(self, params: bytes) -> bytes:
         _params(params, messages.Nothing)
-        return _encode({"workers": [messages.worker_json(view) for view in self._control.workers()]})
+        return _encode(shapes.Workers(workers=self._control.workers()))
 
     async def _drain(self, params: bytes) -> bytes:
         asked = _params(params, messages.DrainWorker)
         view = await self._control.drain(asked.id, asked.drain, actor=self._actor.name)
-        return _encode(messages.worker_json(view))
+        return _encode(view)
 
 
 def _check_object(params: bytes) -> None:

@@ -104,6 +104,7 @@ def job_lines(found: dict[str, Any]) -> list[str]:
         ("waiting", found["waiting"]),
         ("source", f"{spec['repository']} {spec['ref'] or ''}".strip()),
         ("commit", found["commit"]),
+        ("by", found.get("submitted_by")),
         ("retry of", found["retry_of"]),
         ("part of", found.get("part_of")),
         ("tries", f"{found['tries']} of {spec['max_attempts']}" if found["tries"] else None),

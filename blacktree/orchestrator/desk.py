@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -27,13 +28,16 @@ from blacktree.orchestrator.notifycontrol import NotifyControl
 from blacktree.orchestrator.secretcontrol import SecretControl
 from blacktree.orchestrator.ticket import Submission
 from blacktree.orchestrator.tokencontrol import TokenControl
-from blacktree.orchestrator.ways import wanted_by
+from blacktree.orchestrator.ways import Wanted, wanted_by
 from blacktree.orchestrator.workers import Workers, view
 from blacktree.source import restricted
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide, Store
 
 MAX_LIMIT = 10_000
+
+
+Why = Callable[[str, Wanted], tuple[str, bool]]
 
 
 class Desk:
@@ -97,7 +101,7 @@ class Desk:
                     "the Idempotency-Key header and spec.idempotency_key differ", path="spec.idempotency_key"
                 )
             spec = msgspec.structs.replace(spec, idempotency_key=key)
-        job, new = await self._create(spec, id=new_id())
+        job, new = await self._create(spec, id=new_id(), submitted_by=actor)
         return await self._view(job), new
 
     async def submit_from(self, spec: JobSpec, origin: Origin, not_before: datetime | None = None) -> tuple[Job, bool]:
@@ -130,7 +134,9 @@ class Desk:
             advice = f"`blacktree retry {old.part_of}` builds all of it again"
             raise Conflict(f"job {job_id} is a part of job {old.part_of}", code="is_a_part", advice=advice)
         spec = msgspec.structs.replace(old.spec, idempotency_key=None, traceparent=None)
-        job, _ = await self._create(spec, id=new_id(), commit=old.commit, retry_of=old.id, origin=old.origin)
+        job, _ = await self._create(
+            spec, id=new_id(), commit=old.commit, retry_of=old.id, origin=old.origin, submitted_by=actor
+        )
         return await self._view(job)
 
     async def _create(
@@ -142,6 +148,7 @@ class Desk:
         commit: str | None = None,
         retry_of: str | None = None,
         origin: Origin | None = None,
+        submitted_by: str = "",
         not_before: datetime | None = None,
         then: Decide | None = None,
     ) -> tuple[Job, bool]:
@@ -165,6 +172,7 @@ class Desk:
             commit=commit,
             retry_of=retry_of,
             origin=origin,
+            submitted_by=submitted_by,
             not_before=not_before,
             trace=self._trace(spec),
         )
@@ -186,12 +194,16 @@ class Desk:
     async def jobs(self, states: Collection[JobState], *, limit: int = 50, cursor: str | None = None) -> Found:
         """See `Control.jobs`."""
         page = await self._store.find(states, limit=max(1, min(limit, 500)), cursor=cursor)
-        return Found(jobs=[await self._view(job) for job in page.jobs], cursor=page.cursor)
+        # Most that wait do so for the same reason.
+        why = lru_cache(None)(self._why)
+        return Found(jobs=[await self._view(job, why) for job in page.jobs], cursor=page.cursor)
 
-    async def _view(self, job: Job, *, place: bool = False) -> JobView:
+    async def _view(self, job: Job, why: Why | None = None, *, place: bool = False) -> JobView:
         if job.gathers:
             return JobView(job=job, waiting=await self._waiting_parts(job))
-        return JobView(job=job, waiting=await self._waiting(job, place) if job.state is JobState.QUEUED else None)
+        if job.state is not JobState.QUEUED:
+            return JobView(job=job)
+        return JobView(job=job, waiting=await self._waiting(job, why or self._why, place))
 
     async def _waiting_parts(self, whole: Job) -> str | None:
         """Which of its parts waits, and why."""
@@ -201,25 +213,29 @@ class Desk:
             except NotFound:
                 continue
             if job.state is JobState.QUEUED:
-                return f"{part.platform}: {await self._waiting(job, False)}"
+                return f"{part.platform}: {await self._waiting(job, self._why, False)}"
         return None
 
-    async def _waiting(self, job: Job, place: bool) -> str:
+    async def _waiting(self, job: Job, why: Why, place: bool) -> str:
         if job.not_before is not None and job.not_before > now():
             return f"backing off until {rfc3339(job.not_before)}"
-        if self.readiness().state == "draining":
-            return "the farm is shutting down; the job stays queued"
-        status = self._broker.status()
-        if not status.connected:
-            return f"the broker is away: {status.reason}"
-        way = self._workers.way(job.spec.pool, wanted_by(job))
-        reason = self._workers.census.why_waiting(job.spec.pool, way.missing or way.needs)
-        if reason and (hope := self._hope(job.spec.pool)):
-            reason = f"{reason}: {hope}"
-        reason = reason or "about to be handed to a worker"
-        if not place:
+        reason, in_line = why(job.spec.pool, wanted_by(job))
+        if not place or not in_line:
             return reason
         return f"{reason}, {ordinal(await self._store.ahead(job) + 1)} in line"
+
+    def _why(self, pool: str, want: Wanted) -> tuple[str, bool]:
+        """Why no job of this pool that asks for this is taken now; and whether there is a line to stand in."""
+        if self.readiness().state == "draining":
+            return "the farm is shutting down; the job stays queued", False
+        status = self._broker.status()
+        if not status.connected:
+            return f"the broker is away: {status.reason}", False
+        way = self._workers.way(pool, want)
+        reason = self._workers.census.why_waiting(pool, way.missing or way.needs)
+        if reason and (hope := self._hope(pool)):
+            reason = f"{reason}: {hope}"
+        return reason or "about to be handed to a worker", True
 
     # Cancelling
 

@@ -70,6 +70,7 @@ def part_job(whole: Job, part: Part) -> Job:
         queued_at=time,
         commit=whole.commit,
         origin=whole.origin,
+        submitted_by=whole.submitted_by,
         part_of=whole.id,
         trace=root.child(new_span_id()).traceparent if root is not None else None,
     )

@@ -10,8 +10,9 @@ import trio
 from blacktree.broker.base import EVENT_QUEUE, STATUS_QUEUE, Broker, Message, execute_queue
 from blacktree.errors import BrokerLost, NotFound, StorageFailed
 from blacktree.event import Lines
-from blacktree.job import Job, public
+from blacktree.job import Job
 from blacktree.storage.base import Commit, Outgoing, Store
+from blacktree.told import told
 
 log = structlog.get_logger()
 
@@ -173,6 +174,6 @@ def result_body(job: Job, tail: str) -> bytes:
             "imageUrl": image.reference if image else None,
             "logs": tail,
             "error": job.error.message if job.error else (job.cancel_reason or None),
-            "job": public(job),
+            "job": told(job),
         }
     )

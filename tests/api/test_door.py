@@ -132,7 +132,7 @@ async def test_a_one_time_link_lets_a_browser_in() -> None:
         assert (await ask(house, "POST", "/api/v1/jobs", token=False, headers=own, body=body)).status == 201
         async with talking(house, {**mine, "Origin": f"http://{house.address}"}) as talker:
             assert (await talker.result("job.list"))["jobs"]
-        assert house.control.actors == ["browser"]
+        assert house.control.actors == ["token"]
         tampered = {"Cookie": cookie[:-2] + "xx"}
         assert (await ask(house, "GET", "/api/v1/jobs", token=False, headers=tampered)).status == 401
 

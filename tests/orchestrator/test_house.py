@@ -226,7 +226,8 @@ async def test_retry_keeps_spec_and_commit(house: House) -> None:
     await worker.say(assignment, commit="d" * 40)
     await worker.end(assignment, failed())
     await house.finished(job_id)
-    view = await house.control.retry(job_id)
+    view = await house.control.retry(job_id, actor="ann")
+    assert view.job.submitted_by == "ann"
     assert (view.job.retry_of, view.job.commit) == (job_id, "d" * 40)
     assert (await worker.next_assignment()).commit == "d" * 40
 

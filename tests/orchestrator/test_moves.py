@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from blacktree.clock import now
 from blacktree.event import Lines, StateChanged, StepFinished, StepStarted
-from blacktree.job import ENDED, MOVES, Failure, Image, Job, JobState, Outcome, public
+from blacktree.job import ENDED, MOVES, Failure, Image, Job, JobState, Outcome
 from blacktree.orchestrator import moves
 from blacktree.rpc.peer import AttemptName, Batch
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide
+from blacktree.told import told
 
 RULES = moves.Rules(status=True, events=True)
 S = JobState
@@ -198,7 +199,7 @@ def test_steps_are_those_of_the_current_attempt() -> None:
 
 
 def test_what_is_public_bears_no_token() -> None:
-    text = msgspec.json.encode(public(running(a_job())))
+    text = msgspec.json.encode(told(running(a_job())))
     assert b"t1" not in text
     assert b"token" not in text
 
