@@ -1,6 +1,10 @@
 """Fixtures that every room of the tests may use. Real parts live in `tests/parts`, one file each."""
 
 import pytest
+import structlog
+
+# Rich draws a traceback with all of its source and locals: a tenth of a second of work for each error that is logged.
+structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
 LONGEST = (
     *("scenarios/test_engine", "cli/test_up", "scenarios/test_queue", "system/test_several_machines"),

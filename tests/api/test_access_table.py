@@ -132,7 +132,7 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage() -> AsyncIterator[Stage]:
-    with trio.fail_after(50):
+    with trio.fail_after(100):
         async with trio.open_nursery() as nursery:
             control = Busy()
             await nursery.start(control.store.run)

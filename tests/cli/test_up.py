@@ -192,7 +192,7 @@ def test_ctrl_c_cancels_and_waits_for_the_proof(farm: WholeFarm) -> None:
     process = farm.begin(*BUILD, "--build-arg", LONG)
     read = wait_for_line(process, "word 3")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=40)
     assert process.returncode == 3
     assert "asking for cancellation" in err
     assert "canceled" in out
@@ -207,7 +207,7 @@ def test_a_second_ctrl_c_leaves_at_once(farm: WholeFarm) -> None:
     process.send_signal(signal.SIGINT)
     farm.wait_for(job_id, "canceling")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=40)
     assert process.returncode == 130
     assert f"blacktree logs {job_id} --follow" in err
     farm.wait_for(job_id, "canceled")
@@ -218,7 +218,7 @@ def test_ctrl_c_of_a_reader_touches_no_job(farm: WholeFarm) -> None:
     process = farm.begin("logs", job_id, "--follow")
     wait_for_line(process, "word 3")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=40)
     assert process.returncode == 130
     assert farm.job(job_id)["state"] == "running"
     farm.run("cancel", job_id)
@@ -233,7 +233,7 @@ def test_a_reader_that_leaves_is_no_error(farm: WholeFarm) -> None:
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=40)
     assert err == ""
 
 
@@ -304,7 +304,7 @@ def test_a_worker_outlives_a_crash_of_up_and_is_taken_over_with_its_build(own: W
     own.start(listen=f"127.0.0.1:{port}")
     found = own.wait_for(job_id, "succeeded")
     assert (own.worker_pid, found["attempt"]) == (worker, 1)
-    out, _ = follower.communicate(timeout=20)
+    out, _ = follower.communicate(timeout=40)
     assert follower.returncode == 0
     whole = events_of(own.run("logs", job_id, "--json").stdout)
     assert [event["seq"] for event in whole] == list(range(1, len(whole) + 1))
@@ -405,7 +405,7 @@ def test_a_terminal_gets_a_live_picture_and_a_login_link(own: WholeFarm) -> None
     assert "talk" in seen
     os.write(master, b"\x03")
     seen += read_terminal(master, None)
-    assert process.wait(20) == 3
+    assert process.wait(40) == 3
     assert "asking for cancellation" in seen
     assert "canceled" in seen
     os.close(master)
@@ -421,7 +421,7 @@ def test_a_terminal_gets_a_live_picture_and_a_login_link(own: WholeFarm) -> None
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     assert opener.open(link[1]).status == 200
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(40) == 0
     os.close(master)
 
 

@@ -93,7 +93,7 @@ class PrivateEngine:
         """As a crash: SIGKILL to dockerd alone."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(40)
 
     def stop(self) -> None:
         """End it and what it started itself."""

@@ -72,7 +72,7 @@ class Daemon:
         """kill -9, and wait for its end."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(20)
+            self.process.wait(40)
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -213,4 +213,4 @@ def git_daemon(root: Path) -> Iterator[str]:
         yield f"git://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, 15)
-        process.wait(10)
+        process.wait(40)

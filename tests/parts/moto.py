@@ -38,10 +38,10 @@ def moto_server(*, authenticated: bool = False) -> Iterator[str]:
             yield url
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(40)
 
 
 def reset(url: str) -> None:
     """Forget everything."""
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=10):
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=40):
         pass

@@ -118,7 +118,7 @@ class Nest:
 
     def _close(self) -> None:
         self._socket.close()
-        self._process.wait(20)
+        self._process.wait(40)
 
 
 @cache

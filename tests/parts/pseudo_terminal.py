@@ -115,7 +115,7 @@ class PseudoTerminal:
             # Its whole session is ours: nobody else is in it.
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(40)
         if self._master >= 0:
             self.hang_up()
 

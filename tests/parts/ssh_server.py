@@ -93,4 +93,4 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
         yield server
     finally:
         server.process.terminate()
-        server.process.wait(10)
+        server.process.wait(40)

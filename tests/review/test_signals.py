@@ -146,7 +146,7 @@ def test_told_to_end_while_python_still_imports(command: str, tmp_path: Path) ->
             assert process.poll() is None
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=40)
         assert process.returncode == 0, said.decode()
     finally:
         process.kill()

@@ -272,6 +272,6 @@ async def test_two_workers_build_one_name(farm: Farm, socket: str) -> None:
 def manifest(host: str, reference: str) -> tuple[str, dict[str, Any]]:
     """What the registry has under a tag, and its digest."""
     kinds = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
-    answer = httpx.get(f"http://{host}/v2/team/app/manifests/{reference}", headers={"Accept": kinds})
+    answer = httpx.get(f"http://{host}/v2/team/app/manifests/{reference}", headers={"Accept": kinds}, timeout=40)
     answer.raise_for_status()
     return answer.headers["Docker-Content-Digest"], answer.json()

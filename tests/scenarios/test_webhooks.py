@@ -48,7 +48,7 @@ async def send(farm: Farm, value: dict[str, Any], delivery: str = "") -> httpx.R
     """One delivery, over a connection of its own."""
     body = json.dumps(value).encode()
     headers = forges.headers("github", body, delivery=delivery)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=40) as http:
         return await http.post(f"http://127.0.0.1:{farm.door}/api/v1/webhooks/github", headers=headers, content=body)
 
 

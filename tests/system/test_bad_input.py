@@ -97,7 +97,7 @@ def _the_farm_goes_on(world: World) -> Iterator[None]:
 def post(world: World, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
     """`POST /api/v1/jobs`: status and problem."""
     place = urlsplit(world.farm.farm.url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=40)
     try:
         connection.request(
             "POST",

@@ -78,7 +78,7 @@ async def log_of(world: World, job: dict[str, Any]) -> str:
     )
 
     def fetch() -> str:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=40) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -510,9 +510,9 @@ async def test_the_metrics_of_a_farm_that_built(world: World) -> None:
     """What Prometheus' own parser reads after a real build, over HTTP."""
     repository = world.repository("RUN echo a line")
     await world.farm.built(repository)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=40) as http:
         headers = {"authorization": f"Bearer {world.farm.token}"}
-        answer = await http.get(f"{world.farm.farm.url}/metrics", headers=headers, timeout=20)
+        answer = await http.get(f"{world.farm.farm.url}/metrics", headers=headers, timeout=40)
     assert answer.status_code == 200
     samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
 

@@ -52,7 +52,7 @@ class Shop:
         return self.deploy(str(self.repository), *image, "--health-http", "8080/index.html")
 
     def page(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/index.html", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/index.html", timeout=40) as answer:
             text: str = answer.read().decode().strip()
         return text
 

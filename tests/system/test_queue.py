@@ -112,7 +112,7 @@ async def test_the_original_systems_message_becomes_an_image(world: World) -> No
     # As whoever deploys it would ask.
     address = f"http://{world.registry.host}/v2/{name}/manifests/{job['commit'][:12]}"
     accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
-    async with httpx.AsyncClient() as web:
+    async with httpx.AsyncClient(timeout=40) as web:
         answer = await web.get(address, headers=accept)
     assert answer.headers["Docker-Content-Digest"] == job["image"]["digest"]
     assert answer.json()["config"]["digest"] == job["image"]["id"]

@@ -21,7 +21,7 @@ async def test_one_trace_over_both_daemons() -> None:
         await farm.up()
         good = a_spec({"step": "compile", "lines": 2}, {"step": "link", "cached": True})
         async with farm.client() as client:
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(timeout=40) as http:
                 headers = {
                     "authorization": f"Bearer {farm.token}",
                     "traceparent": f"00-{TRACE}-{CALLER}-01",

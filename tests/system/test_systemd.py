@@ -148,7 +148,7 @@ def test_a_farm_tells_systemd_how_it_stands(part: str, tmp_path: Path) -> None:
             assert "MONOTONIC_USEC=" in notify.wait_for("RELOADING=1")
             process.send_signal(signal.SIGTERM)
             notify.wait_for("STOPPING=1")
-            assert process.wait(20) == 0
+            assert process.wait(40) == 0
         finally:
             process.kill()
             process.wait()
@@ -173,7 +173,7 @@ def test_a_worker_tells_systemd_how_it_stands(tmp_path: Path) -> None:
             notify.wait_for("WATCHDOG=1")
             process.send_signal(signal.SIGTERM)
             notify.wait_for("STOPPING=1")
-            assert process.wait(20) == 0
+            assert process.wait(40) == 0
         finally:
             process.kill()
             process.wait()

@@ -56,7 +56,7 @@ async def declared(world: World, client: Client, name: str, url: str, **more: An
 async def send(world: World, value: dict[str, Any], kind: str = "push") -> None:
     body = json.dumps(value).encode()
     headers = forges.headers("gitea", body, event=kind)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=40) as http:
         url = f"{world.farm.farm.url}/api/v1/webhooks/gitea"
         answer = await http.post(url, headers=headers, content=body)
     assert answer.status_code == 202, answer.text

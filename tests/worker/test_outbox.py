@@ -205,7 +205,7 @@ class SlowDisk:
         def pwrite(number: int, data: memoryview, offset: int) -> int:
             written = write(number, data, offset)
             self.writing.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(40)
             return written
 
         monkeypatch.setattr("blacktree.worker.spool.os.pwrite", pwrite)
@@ -215,7 +215,7 @@ class SlowDisk:
         self.writing.clear()
 
     async def until_writing(self) -> None:
-        await in_thread(lambda: self.writing.wait(10))
+        await in_thread(lambda: self.writing.wait(40))
 
 
 def fill(outbox: Outbox, word: str) -> str:

@@ -123,7 +123,7 @@ async def test_one_that_will_not_end_is_killed(settings: WorkerProviderSettings,
     stubborn.stdout.readline()
     stubborn.stdout.close()
     await kin.end(stubborn.pid, settings.state_directory, "auto-default-00000001", 0.1)
-    assert stubborn.wait(5) == -signal.SIGKILL
+    assert stubborn.wait(40) == -signal.SIGKILL
 
 
 def test_a_process_of_another_kind_is_none_of_ours(settings: WorkerProviderSettings) -> None:

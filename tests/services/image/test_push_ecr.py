@@ -110,7 +110,7 @@ async def test_an_image_is_pushed_and_built_upon(make: MakeBuild, moto: str, hos
     assert build.image is not None
     assert build.image.references == [f"{host}/team/first:1", f"{host}/team/first:2"]
     assert "team/first" in repositories(moto)
-    async with httpx.AsyncClient(auth=("AWS", PASSWORD)) as client:
+    async with httpx.AsyncClient(auth=("AWS", PASSWORD), timeout=40) as client:
         answer = await client.head(
             f"http://{host}/v2/team/first/manifests/2",
             headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},

@@ -83,7 +83,7 @@ async def test_a_repository_that_is_not_there_by_ssh(syncs: Syncs, sshd: SshServ
 async def test_an_ssh_host_that_is_not_there(syncs: Syncs, sshd: SshServer, ours: Path) -> None:
     trusting(syncs, sshd.known, sshd.key)
     sshd.process.terminate()
-    sshd.process.wait(10)
+    sshd.process.wait(40)
     error = await fails(syncs, sshd.url(ours))
     assert (error.code, error.again) == ("host_unreachable", True)
 
