@@ -95,18 +95,19 @@ class RabbitNode:
 
     def _write_configuration(self) -> None:
         (self.directory / "plugins").write_text("[].\n")
-        (self.directory / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
-            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
-            f"ssl_options.cacertfile = {self.authority}\n"
-            f"ssl_options.certfile = {self.directory / 'server.pem'}\n"
-            f"ssl_options.keyfile = {self.directory / 'server.key'}\n"
-            "ssl_options.verify = verify_none\n"
-            "default_user = tree\n"
-            f"default_pass = {self.password}\n"
-            "disk_free_limit.absolute = 1MB\n"
-            "vm_memory_high_watermark.absolute = 2GB\n"
-            "log.file.level = info\n"
+        # As Erlang terms: of the other format the node works a second more at each start.
+        (self.directory / "rabbitmq.config").write_text(
+            "[{rabbit, [\n"
+            f'  {{tcp_listeners, [{{"127.0.0.1", {self.port}}}]}},\n'
+            f'  {{ssl_listeners, [{{"127.0.0.1", {self.tls_port}}}]}},\n'
+            f'  {{ssl_options, [{{cacertfile, "{self.authority}"}}, {{certfile, "{self.directory / "server.pem"}"}},\n'
+            f'    {{keyfile, "{self.directory / "server.key"}"}}, {{verify, verify_none}}]}},\n'
+            '  {default_user, <<"tree">>},\n'
+            f'  {{default_pass, <<"{self.password}">>}},\n'
+            "  {disk_free_limit, 1000000},\n"
+            '  {vm_memory_high_watermark, {absolute, "2GB"}},\n'
+            "  {log, [{file, [{level, info}]}]}\n"
+            "]}].\n"
         )
 
     def _environment(self) -> dict[str, str]:
@@ -124,7 +125,7 @@ class RabbitNode:
             "RABBITMQ_LOG_BASE": f"{data}/log",
             "RABBITMQ_PID_FILE": f"{data}/pid",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{data}/plugins",
-            "RABBITMQ_CONFIG_FILE": f"{data}/rabbitmq.conf",
+            "RABBITMQ_CONFIG_FILE": f"{data}/rabbitmq.config",
             "RABBITMQ_CONF_ENV_FILE": f"{data}/rabbitmq-env.conf",
             # The script then becomes the node itself, so that its pid is ours to end.
             "RABBITMQ_ALLOW_INPUT": "1",
@@ -141,7 +142,7 @@ class RabbitNode:
             self._epmd = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            _wait_port(self._epmd_port, time.monotonic() + 10)
+            _wait_port(self._epmd_port, time.monotonic() + START_SECONDS)
         server = find_server()
         assert server is not None
         with (self.directory / "output").open("ab") as output:
@@ -188,12 +189,12 @@ class RabbitNode:
 
     def start_app(self) -> None:
         self._expect_ok("rabbit:start()")
-        _wait_port(self.port, time.monotonic() + 20)
+        _wait_port(self.port, time.monotonic() + START_SECONDS)
 
     def wipe(self) -> None:
         """Queues, exchanges and messages gone, as on a new machine; user and port as before."""
         self._expect_ok("begin rabbit:stop(), rabbit_mnesia:force_reset(), rabbit:start() end")
-        _wait_port(self.port, time.monotonic() + 20)
+        _wait_port(self.port, time.monotonic() + START_SECONDS)
 
     def close_connections(self) -> None:
         """As `rabbitmqctl close_all_connections`."""
@@ -224,7 +225,7 @@ class RabbitNode:
         if server is not None:
             if server.poll() is None:
                 server.send_signal(signal.SIGKILL)
-            server.wait(10)
+            server.wait(40)
 
     @property
     def runs(self) -> bool:
@@ -242,7 +243,7 @@ class RabbitNode:
         epmd, self._epmd = self._epmd, None
         if epmd is not None:
             epmd.kill()
-            epmd.wait(10)
+            epmd.wait(40)
 
 
 @contextmanager
