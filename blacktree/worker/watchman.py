@@ -64,7 +64,7 @@ class Deputy:
             return None
         if now >= self._next:
             self._next = now + LOOK_ORDERS_SECONDS
-            if self._made() and (due := self._fence.due()):
+            if self._may_move() and self._made() and (due := self._fence.due()):
                 if now >= due:
                     self._send_child()
                 else:
@@ -88,8 +88,16 @@ class Deputy:
             finally:
                 os._exit(0)
 
+    def _may_move(self) -> bool:
+        """Whether anything may start elsewhere, seen without understanding it: modules cost memory."""
+        try:
+            with open(self._orders, "rb") as file:
+                orders = file.read()
+        except OSError:
+            return False
+        return orders.count(b'"failover_seconds":') > orders.count(b'"failover_seconds":null')
+
     def _made(self) -> bool:
-        """Its module is read only where there has ever been a replica."""
         if self._fence is None and self._orders and os.path.exists(self._orders):
             module = runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "fence.py"))
             self._fence = module["Fence"](*self._arguments)

@@ -32,7 +32,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         repository = Repository(bench.new_directory("repository") / "app", {"Dockerfile": DOCKERFILE, "data": b"0"})
         _pair(bench, farm, repository, real.host, 0, 1)  # the mirror is made, the registry has begun
         for size in (bench.size(16, 1), bench.size(4, 1)):
-            pairs = bench.size(5, 1)
+            pairs = bench.size(11, 1)
             found = [_pair(bench, farm, repository, real.host, number, size) for number in range(pairs)]
             through, direct = (median(times) for times in zip(*found, strict=True))
             yield Figure(
