@@ -1,6 +1,5 @@
 """Deployments through a real orchestrator: orders, reports, logs, builds, and what a restart finds."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
