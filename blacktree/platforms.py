@@ -1,45 +1,16 @@
 """What a platform's name means to whoever looks for a worker that builds it. Pure."""
 
+import re
+
 # As engines normalize them (containerd's platform names).
 _ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm", "i386": "386"}
 # GOOS and GOARCH: what images can be for.
-_SYSTEMS = frozenset(
-    [
-        "aix",
-        "android",
-        "darwin",
-        "dragonfly",
-        "freebsd",
-        "illumos",
-        "ios",
-        "js",
-        "linux",
-        "netbsd",
-        "openbsd",
-        "plan9",
-        "solaris",
-        "wasip1",
-        "windows",
-    ]
+_SYSTEM = "aix|android|darwin|dragonfly|freebsd|illumos|ios|js|linux|netbsd|openbsd|plan9|solaris|wasip1|windows"
+_PROCESSOR = (
+    "386|amd64|arm|arm64|armhf|armel|aarch64|i386|loong64|mips|mips64|mips64le|mipsle|ppc64|ppc64le|riscv64|s390x|wasm"
 )
-_ARCHITECTURES = frozenset(
-    [
-        "386",
-        "amd64",
-        "arm",
-        "arm64",
-        "loong64",
-        "mips",
-        "mips64",
-        "mips64le",
-        "mipsle",
-        "ppc64",
-        "ppc64le",
-        "riscv64",
-        "s390x",
-        "wasm",
-    ]
-)
+KNOWN = f"^(?:{_SYSTEM}|{_PROCESSOR}|(?:{_SYSTEM})/(?:{_PROCESSOR})(?:/[a-z0-9]+)?)$"
+"""A system and a processor that there are, or one of the two: a regular expression."""
 # What every processor of this kind runs without help.
 _ALSO = {"linux/amd64": ("linux/386",)}
 
@@ -65,11 +36,7 @@ def is_known(platform: str) -> bool:
     >>> is_known("linux/arm64/v8"), is_known("arm64"), is_known("linux"), is_known("linux/amd46"), is_known("amd64/v2")
     (True, True, True, False, False)
     """
-    first, _, rest = platform.partition("/")
-    if not rest:
-        return first in _SYSTEMS or _ALIASES.get(first, first) in _ARCHITECTURES
-    second = rest.partition("/")[0]
-    return first in _SYSTEMS and _ALIASES.get(second, second) in _ARCHITECTURES
+    return re.fullmatch(KNOWN, platform) is not None
 
 
 def runs(machine: str, os: str = "linux") -> list[str]:

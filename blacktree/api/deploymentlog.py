@@ -66,7 +66,7 @@ def log_handlers(control: DeploymentControl) -> dict[str, Handler]:
     """The routes' handlers, by operation."""
 
     async def events(request: Request) -> Response:
-        query = asked(request, "from_seq", "limit")
+        query = asked(request)
         from_seq = clamp(number(query, "from_seq", 1), 1)
         limit = clamp(number(query, "limit", 1000), 1, MOST_EVENTS)
         body = await _events(control, _name(request), from_seq, limit)
@@ -78,7 +78,7 @@ def log_handlers(control: DeploymentControl) -> dict[str, Handler]:
         return json_answer(await search(partial(control.records, _name(request)), sought(request)))
 
     async def lies(request: Request) -> Response:
-        query = asked(request, "step", "from_seq")
+        query = asked(request)
         from_seq = clamp(number(query, "from_seq", 1), 1)
         return json_answer(await outline(partial(control.records, _name(request)), last_of(query, "step"), from_seq))
 

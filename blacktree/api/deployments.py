@@ -151,7 +151,7 @@ class DeploymentRoutes:
         return json_answer(deployed_json(deployed), 201)
 
     async def delete(self, request: Request) -> Response:
-        text = last_of(asked(request, "secrets"), "secrets") or "false"
+        text = last_of(asked(request), "secrets") or "false"
         if text not in ("true", "false"):
             raise BadRequest("`secrets` must be `true` or `false`", path="secrets", code="bad_query")
         actor = _actor(request).name

@@ -166,7 +166,7 @@ class _Routes:
         return json_answer(messages.job_json(view), 201 if new else 200, {"location": f"/api/v1/jobs/{view.job.id}"})
 
     async def jobs(self, request: Request) -> Response:
-        query = asked(request, "state", "repository", "text", "pool", "limit", "cursor")
+        query = asked(request)
         states = [state_named(name) for text in query["state"] for name in text.split(",") if name]
         limit = messages.clamp(number(query, "limit", 50), 1, messages.MOST_JOBS)
         wanted = Wanted(**{name: last_of(query, name) for name in ("repository", "text", "pool")})
@@ -193,7 +193,7 @@ class _Routes:
         return json_answer(messages.job_json(view), 201, {"location": f"/api/v1/jobs/{view.job.id}"})
 
     async def events(self, request: Request) -> Response:
-        query = asked(request, "from_seq", "limit")
+        query = asked(request)
         from_seq = messages.clamp(number(query, "from_seq", 1), 1)
         limit = messages.clamp(number(query, "limit", 1000), 1, messages.MOST_EVENTS)
         piece = await self._control.events(_id(request), from_seq, limit)
@@ -207,7 +207,7 @@ class _Routes:
         return json_answer(await search(partial(self._control.records, _id(request)), sought(request)))
 
     async def outline(self, request: Request) -> Response:
-        query = asked(request, "step", "from_seq")
+        query = asked(request)
         from_seq = messages.clamp(number(query, "from_seq", 1), 1)
         read = partial(self._control.records, _id(request))
         return json_answer(await outline(read, last_of(query, "step"), from_seq))
@@ -229,7 +229,7 @@ class _Routes:
         return json_answer(view)
 
     async def farm_events(self, request: Request) -> Response:
-        query = asked(request, "from_seq", "limit", "wait")
+        query = asked(request)
         from_seq = messages.clamp(number(query, "from_seq", 1), 1)
         limit = messages.clamp(number(query, "limit", 1000), 1, messages.MOST_EVENTS)
         wait = float(messages.clamp(number(query, "wait", 0), 0, 3600))

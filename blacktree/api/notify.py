@@ -1,20 +1,19 @@
 """Targets of notifications over HTTP and websocket: declared, listed, changed, removed, tried."""
 
-from typing import Any
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from blacktree.api import messages
+from blacktree.api import messages, shapes
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
+from blacktree.api.changes import TargetChanges, given
 from blacktree.api.handler import Handler, Method
 from blacktree.api.query import asked
 from blacktree.config import DoorConfig
-from blacktree.notification import target_from
+from blacktree.notification import Target, checked
 from blacktree.orchestrator.control import Control
-from blacktree.orchestrator.notifycontrol import TargetView, Tried
+from blacktree.orchestrator.notifycontrol import TargetView
 from blacktree.spec import MAX_SPEC_BYTES
 from blacktree.strict import decode_json
 
@@ -32,40 +31,45 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`notify.edit`: the fields to replace."""
 
     name: str
-    changes: dict[str, Any]
+    changes: TargetChanges
 
 
-def target_json(view: TargetView) -> dict[str, Any]:
+def target_json(view: TargetView) -> shapes.Target:
     """A target as the outside sees it. It holds the name of a secret, no value."""
-    value: dict[str, Any] = msgspec.to_builtins(view.target)
-    return value | {"configured": view.configured, "waiting": view.waiting, "failures": view.failures}
+    return shapes.Target(
+        **msgspec.structs.asdict(view.target),
+        configured=view.configured,
+        waiting=view.waiting,
+        failures=view.failures,
+    )
 
 
-def _log(tried: list[Tried]) -> dict[str, Any]:
-    return {"deliveries": [msgspec.to_builtins(each) for each in tried]}
+def _all(control: Control) -> shapes.Targets:
+    return shapes.Targets(targets=[target_json(view) for view in control.notify.all()])
 
 
 def notify_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
     """The routes' handlers, by operation."""
     limit = min(config.maximum_body_bytes, MAX_SPEC_BYTES)
 
-    async def value(request: Request) -> dict[str, Any]:
-        return decode_json(await read_body(request, _JSON, limit, required=True), dict[str, Any], where="target")
-
     async def add(request: Request) -> Response:
-        view = await control.notify.add(target_from(await value(request)), actor=request.state.actor.name)
+        body = await read_body(request, _JSON, limit, required=True)
+        target = checked(decode_json(body, Target, where="target"))
+        view = await control.notify.add(target, actor=request.state.actor.name)
         return json_answer(target_json(view), 201, {"location": f"/api/v1/notify/{view.target.name}"})
 
     async def every(request: Request) -> Response:
         asked(request)
-        return json_answer({"targets": [target_json(view) for view in control.notify.all()]})
+        return json_answer(_all(control))
 
     async def get(request: Request) -> Response:
         asked(request)
         return json_answer(target_json(control.notify.get(_name(request))))
 
     async def edit(request: Request) -> Response:
-        view = await control.notify.edit(_name(request), await value(request), actor=request.state.actor.name)
+        body = await read_body(request, _JSON, limit, required=True)
+        changes = given(decode_json(body, TargetChanges, where="target"))
+        view = await control.notify.edit(_name(request), changes, actor=request.state.actor.name)
         return json_answer(target_json(view))
 
     async def remove(request: Request) -> Response:
@@ -73,14 +77,14 @@ def notify_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
 
     async def log(request: Request) -> Response:
         asked(request)
-        return json_answer(_log(control.notify.tried(_name(request))))
+        return json_answer(shapes.DeliveryLog(deliveries=control.notify.tried(_name(request))))
 
     async def test(request: Request) -> Response:
         body = await read_body(request, _JSON, limit)
         if body.strip():
             decode_json(body, messages.Nothing, where="body")
         tried = await control.notify.test(_name(request), actor=request.state.actor.name)
-        return json_answer(msgspec.to_builtins(tried))
+        return json_answer(tried)
 
     return {
         "notify.add": add,
@@ -97,25 +101,25 @@ def notify_methods(control: Control, actor: str) -> dict[str, Method]:
     """The websocket methods beside them."""
 
     async def add(params: bytes) -> bytes:
-        target = target_from(decode_json(params, dict[str, Any], where="params"))
+        target = checked(decode_json(params, Target, where="params"), "params")
         return _encode(target_json(await control.notify.add(target, actor=actor)))
 
     async def every(params: bytes) -> bytes:
         decode_json(params, messages.Nothing, where="params")
-        return _encode({"targets": [target_json(view) for view in control.notify.all()]})
+        return _encode(_all(control))
 
     async def get(params: bytes) -> bytes:
         return _encode(target_json(control.notify.get(_named(params))))
 
     async def edit(params: bytes) -> bytes:
         wanted = decode_json(params, Edit, where="params")
-        return _encode(target_json(await control.notify.edit(wanted.name, wanted.changes, actor=actor)))
+        return _encode(target_json(await control.notify.edit(wanted.name, given(wanted.changes), actor=actor)))
 
     async def remove(params: bytes) -> bytes:
         return _encode(target_json(await control.notify.remove(_named(params), actor=actor)))
 
     async def log(params: bytes) -> bytes:
-        return _encode(_log(control.notify.tried(_named(params))))
+        return _encode(shapes.DeliveryLog(deliveries=control.notify.tried(_named(params))))
 
     async def test(params: bytes) -> bytes:
         return _encode(await control.notify.test(_named(params), actor=actor))

@@ -13,7 +13,9 @@ from blacktree.strict import nearest
 _RANGE = re.compile(r"bytes=(?P<first>\d{0,19})-(?P<last>\d{0,19})\Z")
 
 
-def asked(request: Request, *known: str) -> dict[str, list[str]]:
+def asked(request: Request) -> dict[str, list[str]]:
+    """The parameters that the operation's entry in the table has. Raises `BadRequest` for any other."""
+    known: tuple[str, ...] = request.state.operation.http.query.__struct_fields__
     found: dict[str, list[str]] = {name: [] for name in known}
     for name, value in request.query_params.multi_items():
         if name not in found:
@@ -40,7 +42,7 @@ def number(query: dict[str, list[str]], name: str, default: int) -> int:
 
 def sought(request: Request) -> Sought:
     """What `search` of a log is asked for."""
-    query = asked(request, "text", "errors", "step", "attempt", "from_seq", "limit")
+    query = asked(request)
     return Sought(
         text=last_of(query, "text"),
         errors=last_of(query, "errors") in ("1", "true"),

@@ -6,6 +6,8 @@ Formats beside JSON Schema's own: `git-address` (https, ssh, git or scp-like), `
 
 from typing import Any
 
+from blacktree.platforms import KNOWN
+
 _REF = r"^[^\-\u0000-\u001f\u007f][^\u0000-\u001f\u007f]*$"
 _INSIDE = r"^(?![/])(?!(.*/)?\.\.(/|$))[^\u0000-\u001f\u007f]+$"
 _LINE = r"^[^\u0000-\u001f\u007f]*$"
@@ -20,7 +22,8 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "target": {"pattern": _LINE},
         "image": {"format": "image-name"},
         "tags": {"uniqueItems": True},
-        "platforms": {"uniqueItems": True},
+        "platform": {"pattern": KNOWN},
+        "platforms": {"uniqueItems": True, "items": {"type": "string", "pattern": KNOWN, "maxLength": 64}},
         "build_args": {"propertyNames": {"minLength": 1, "maxLength": 256, "pattern": r"^[^=\u0000]+$"}},
     },
     "RunSpec": {

@@ -1,7 +1,7 @@
 """What the door answers with: one struct each. A field that is missing in an answer has its default."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,8 +17,7 @@ from blacktree.orchestrator.secretcontrol import KeyView
 from blacktree.role import Role
 from blacktree.runspec import RunSpec
 from blacktree.secret import SecretView
-from blacktree.source import Allowance, Forge, Pattern, Source, SourceName, VaultName
-from blacktree.spec import Name
+from blacktree.source import Source
 from blacktree.told import Attempt as Attempt
 from blacktree.told import Job as Job
 
@@ -244,26 +243,6 @@ class DeploymentEventPage(EventPage, frozen=True, kw_only=True):
     """As `EventPage`; what lies before `first_seq` is not kept any more."""
 
     first_seq: int
-
-
-class SourceChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The fields of a source to replace; `name`, if it is given, must be its own."""
-
-    name: SourceName | msgspec.UnsetType = msgspec.UNSET
-    repository: Annotated[str, Meta(min_length=1, max_length=4096)] | msgspec.UnsetType = msgspec.UNSET
-    forge: Forge | msgspec.UnsetType = msgspec.UNSET
-    branches: Annotated[list[Pattern], Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
-    tags: Annotated[list[Pattern], Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
-    pull_requests: bool | msgspec.UnsetType = msgspec.UNSET
-    spec: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    push: bool | msgspec.UnsetType = msgspec.UNSET
-    run: RunSpec | msgspec.UnsetType | None = msgspec.UNSET
-    secrets: Annotated[list[Name], Meta(max_length=64)] | msgspec.UnsetType = msgspec.UNSET
-    supersede: bool | msgspec.UnsetType = msgspec.UNSET
-    allow_forks: Annotated[list[Allowance], Meta(max_length=4)] | msgspec.UnsetType = msgspec.UNSET
-    webhook_secret: VaultName | msgspec.UnsetType | None = msgspec.UNSET
-    forge_token: VaultName | msgspec.UnsetType | None = msgspec.UNSET
-    forge_url: Annotated[str, Meta(max_length=1024)] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SourceView(Source, frozen=True, kw_only=True):

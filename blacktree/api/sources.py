@@ -6,8 +6,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from blacktree.api import shapes
 from blacktree.api.answers import json_answer
 from blacktree.api.body import read_body
+from blacktree.api.changes import SourceChanges, given
 from blacktree.api.handler import Handler, Method
 from blacktree.api.messages import Nothing
 from blacktree.api.query import asked
@@ -33,13 +35,16 @@ class EditSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`source.edit`: the fields to replace."""
 
     name: str
-    changes: dict[str, Any]
+    changes: SourceChanges
 
 
-def source_json(view: SourceView) -> dict[str, Any]:
+def source_json(view: SourceView) -> shapes.SourceView:
     """A source as the outside sees it. It holds names of secrets, no value."""
-    value: dict[str, Any] = msgspec.to_builtins(view.source)
-    return value | {"configured": view.configured}
+    return shapes.SourceView(**msgspec.structs.asdict(view.source), configured=view.configured)
+
+
+def _all(control: Control) -> shapes.Sources:
+    return shapes.Sources(sources=[source_json(view) for view in control.sources.all()])
 
 
 def source_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
@@ -53,14 +58,15 @@ def source_handlers(control: Control, config: DoorConfig) -> dict[str, Handler]:
 
     async def every(request: Request) -> Response:
         asked(request)
-        return json_answer({"sources": [source_json(view) for view in control.sources.all()]})
+        return json_answer(_all(control))
 
     async def get(request: Request) -> Response:
         asked(request)
         return json_answer(source_json(control.sources.get(_name(request))))
 
     async def edit(request: Request) -> Response:
-        changes = _object(await read_body(request, _JSON, limit, required=True), "source")
+        body = await read_body(request, _JSON, limit, required=True)
+        changes = given(decode_json(body, SourceChanges, where="source"))
         view = await control.sources.edit(_name(request), changes, actor=request.state.actor.name)
         return json_answer(source_json(view))
 
@@ -84,14 +90,14 @@ def source_methods(control: Control, actor: str) -> dict[str, Method]:
 
     async def every(params: bytes) -> bytes:
         decode_json(params, Nothing, where="params")
-        return _encode({"sources": [source_json(view) for view in control.sources.all()]})
+        return _encode(_all(control))
 
     async def get(params: bytes) -> bytes:
         return _encode(source_json(control.sources.get(decode_json(params, SourceByName, where="params").name)))
 
     async def edit(params: bytes) -> bytes:
         wanted = decode_json(params, EditSource, where="params")
-        return _encode(source_json(await control.sources.edit(wanted.name, wanted.changes, actor=actor)))
+        return _encode(source_json(await control.sources.edit(wanted.name, given(wanted.changes), actor=actor)))
 
     async def remove(params: bytes) -> bytes:
         name = decode_json(params, SourceByName, where="params").name

@@ -131,7 +131,7 @@ def token_handlers(control: Control, reception: Reception) -> dict[str, Handler]
         return json_answer(desk.link(wanted, request.state.actor), 201)
 
     async def trail(request: Request) -> Response:
-        query = asked(request, "before", "limit")
+        query = asked(request)
         before = clamp(number(query, "before", 0), 0) if last_of(query, "before") else None
         return json_answer(await desk.trail(AskTrail(before=before, limit=number(query, "limit", 100))))
 

@@ -1,9 +1,8 @@
 """Targets of notifications: an admin's alone, because their addresses may bear tokens."""
 
-from typing import Any
-
 from blacktree.api import messages, shapes
 from blacktree.api import notify as asked
+from blacktree.api.changes import TargetChanges
 from blacktree.api.table.operation import Http, Operation, Socket
 from blacktree.notification import Target
 from blacktree.orchestrator.notifycontrol import Tried
@@ -51,7 +50,7 @@ NOTIFY = (
         farm=True,
         errors=(*_CHANGES, "bad_request", "credentials_in_address"),
         result=shapes.Target,
-        http=Http(verb="PATCH", path=_ONE, body=dict[str, Any], required=True),
+        http=Http(verb="PATCH", path=_ONE, body=TargetChanges, required=True),
         socket=Socket(params=asked.Edit),
     ),
     Operation(

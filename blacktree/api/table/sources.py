@@ -4,6 +4,7 @@ from typing import Any
 
 from blacktree.api import messages, shapes
 from blacktree.api import sources as asked
+from blacktree.api.changes import SourceChanges
 from blacktree.api.table.operation import Concerns, Http, Operation, Socket
 from blacktree.role import Role
 from blacktree.source import Source
@@ -71,7 +72,7 @@ SOURCES = (
         concerns=Concerns.SOURCE,
         errors=_CHANGES,
         result=shapes.SourceView,
-        http=Http(verb="PATCH", path=_ONE, body=shapes.SourceChanges, required=True),
+        http=Http(verb="PATCH", path=_ONE, body=SourceChanges, required=True),
         socket=Socket(params=asked.EditSource),
     ),
     Operation(
