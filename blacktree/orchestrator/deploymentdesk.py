@@ -27,6 +27,7 @@ from blacktree.spec import JobSpec
 from blacktree.storage.base import Store
 
 MAX_LIMIT = 10_000
+MAX_RECORD_BYTES = 1 << 20  # for who looks through a whole log: fewer ways to the store than small pieces
 STOP_SECONDS = 60.0
 _PAGE, _PAGES = 200, 10
 
@@ -210,7 +211,8 @@ class DeploymentDesk:
     async def records(self, name: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
         """See `DeploymentControl.records`."""
         await self._stream(name)
-        return await self._store.read(stream_id(name), from_seq, limit=max(1, min(limit, MAX_LIMIT)))
+        wanted = max(1, min(limit, MAX_LIMIT))
+        return await self._store.read(stream_id(name), from_seq, limit=wanted, max_bytes=MAX_RECORD_BYTES)
 
     async def first_seq(self, name: str) -> int:
         """See `DeploymentControl.first_seq`."""

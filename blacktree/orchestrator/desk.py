@@ -35,6 +35,7 @@ from blacktree.spec import JobSpec
 from blacktree.storage.base import Decide, Store
 
 MAX_LIMIT = 10_000
+MAX_RECORD_BYTES = 1 << 20  # for who looks through a whole log: fewer ways to the store than small pieces
 
 
 Why = Callable[[str, Wanted], tuple[str, bool]]
@@ -258,7 +259,8 @@ class Desk:
 
     async def records(self, job_id: str, from_seq: int, limit: int) -> list[tuple[int, Record]]:
         """See `Control.records`."""
-        return await self._store.read(_job_id(job_id), from_seq, limit=max(1, min(limit, MAX_LIMIT)))
+        wanted = max(1, min(limit, MAX_LIMIT))
+        return await self._store.read(_job_id(job_id), from_seq, limit=wanted, max_bytes=MAX_RECORD_BYTES)
 
     async def text_size(self, job_id: str) -> int:
         """See `Control.text_size`."""

@@ -52,9 +52,14 @@ class Reading:
         if type(record) is not Lines:
             self._put(record, 1, 64)
             return
+        start = self.position - first_seq
+        size = len(record.text.encode()) if start == 0 and span(record) <= self._left else self._room + 1
+        if size <= self._room:
+            # As nearly always: no look at single lines.
+            self._put(record, span(record), size)
+            return
         lines = record.text.split("\n")
         lines.pop()
-        start = self.position - first_seq
         size = 0
         end = start
         while end < len(lines) and end - start < self._left and (size < self._room or end == start):

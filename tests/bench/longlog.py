@@ -38,21 +38,27 @@ def measure(bench: Bench) -> Iterator[Figure]:
     if not os.path.exists(CHROMIUM):
         raise NotHere("there is no chromium")
     with ThreadPoolExecutor(max_workers=1) as thread, stamping_farm(bench) as farm:
-        yield from thread.submit(lambda: list(_measure(bench, farm))).result()
+        size = bench.size(1024, 16)
+        job = _written(farm, size)
+        yield from thread.submit(lambda: list(_opened(bench, farm, job, size))).result()
+        yield from thread.submit(lambda: list(_read(farm, job, size))).result()
 
 
-def _measure(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
-    size = bench.size(1024, 16)
+def _written(farm: WholeFarm, size: int) -> str:
     lines = size * MIB // LINE_BYTES
     script = [{"step": "log", "name": "log", "lines": lines, "line": "{n} ".ljust(LINE_BYTES - 8, "x")}]
     job = submit(farm, {"SCRIPT": json.dumps(script)})
     wait(farm, job)
-    address = f"{farm.url}/#/job/{job}"
+    return job
+
+
+def _opened(bench: Bench, farm: WholeFarm, job: str, size: int) -> Iterator[Figure]:
+    lines = size * MIB // LINE_BYTES
     for name, place, awaited in (
         ("its end", f"/L{lines + 6}", ".row.selected.moved"),
         ("its middle", f"/L{lines // 2}", ".row.selected.log"),
     ):
-        found = [opened(farm, f"{address}{place}", awaited) for _ in range(bench.size(5, 1))]
+        found = [opened(farm, f"{farm.url}/#/job/{job}{place}", awaited) for _ in range(bench.size(5, 1))]
         yield Figure(
             row="longlog",
             name=f"a log of {size} MiB opened at {name}, cold page",
@@ -63,9 +69,13 @@ def _measure(bench: Bench, farm: WholeFarm) -> Iterator[Figure]:
             note=f"{lines:,} lines; slowest of {len(found)}: {max(found):.2f} s",
             details={"seconds": found},
         )
+
+
+def _read(farm: WholeFarm, job: str, size: int) -> Iterator[Figure]:
+    lines = size * MIB // LINE_BYTES
     with open_page(farm) as page:
         pids = [pid for pid in tree(os.getpid()) if "renderer" in command_of(pid)]
-        page.goto(f"{address}/L{lines // 2}")
+        page.goto(f"{farm.url}/#/job/{job}/L{lines // 2}")
         page.wait_for_selector(".row.selected.log")
         memory = [proportional_mib(pids)]
         scrolled = []
