@@ -92,7 +92,7 @@ class Stream:
         self._parked = False
         self._parked_since = 0.0
         self._held_back = False
-        self._excess = False
+        self._given_back: set[int] = set()
         self._publish = publish
         self._token = trio.lowlevel.current_trio_token()
         self._ready: deque[Arrived] = deque()
@@ -138,14 +138,14 @@ class Stream:
         if not self._parked:
             self._parked = True
             self._parked_since = trio.current_time()
-            self._excess = False
+            self._given_back.clear()
             await self._line.call(self._park)
 
     def refresh(self) -> None:
         """Give back what came while parked and has waited long: RabbitMQ ends channels that keep something.
 
         Called about once a second. More than one at that time was on its way when the limit was set and goes back
-        too; if it is there again the next time, there is no limit.
+        too, whenever it comes; if more than one of those is there again, there is no limit.
         """
         if self.lost is not None or not self._parked:
             return
@@ -153,11 +153,11 @@ class Stream:
             self._parked_since = trio.current_time()
             self._give_back()
         elif self._held_back and len(self._ready) > 1:
-            if self._excess:
+            if sum(_identity(each) in self._given_back for each in self._ready) > 1:
                 self._held_back = False
                 self._line.not_held_back()
             else:
-                self._excess = True
+                self._given_back.update(map(_identity, self._ready))
                 self._give_back()
 
     def _give_back(self) -> None:
@@ -271,6 +271,11 @@ class Stream:
         if self._left and not self._outstanding and self.lost is None:
             self.lost = BrokerLost("this consumer has ended")
             self._line.close_soon()
+
+
+def _identity(message: Arrived) -> int:
+    """The same for a message that comes again."""
+    return hash((message.header.properties.message_id, message.body))
 
 
 def _dead_letter(message: Arrived, reason: str, body: bytes | None) -> Message:
