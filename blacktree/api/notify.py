@@ -34,9 +34,9 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes: TargetChanges
 
 
-def target_json(view: TargetView) -> shapes.Target:
+def target_json(view: TargetView) -> shapes.TargetView:
     """A target as the outside sees it. It holds the name of a secret, no value."""
-    return shapes.Target(
+    return shapes.TargetView(
         **msgspec.structs.asdict(view.target),
         configured=view.configured,
         waiting=view.waiting,

@@ -1,7 +1,8 @@
 """Rules of submissions that types cannot say, as far as JSON Schema can: what the description adds to the structs.
 
-Formats beside JSON Schema's own: `git-address` (https, ssh, git or scp-like), `image-name`, `container-path`, and
-`repository-pattern` (such as `github.com/team/*`).
+Formats beside JSON Schema's own: `git-address` (https, ssh, git or scp-like), `image-name`, `container-path`,
+`run-secret` (the name of one that the vault has), `repository-pattern` (such as `github.com/team/*`), `web-address`
+(http or https, without user and password), and `event-pattern` (such as `job.*`).
 """
 
 from typing import Any
@@ -11,6 +12,12 @@ from blacktree.platforms import KNOWN
 _REF = r"^[^\-\u0000-\u001f\u007f][^\u0000-\u001f\u007f]*$"
 _INSIDE = r"^(?![/])(?!(.*/)?\.\.(/|$))[^\u0000-\u001f\u007f]+$"
 _LINE = r"^[^\u0000-\u001f\u007f]*$"
+
+_TARGET: dict[str, dict[str, Any]] = {
+    "url": {"format": "web-address"},
+    "events": {"items": {"type": "string", "minLength": 1, "maxLength": 64, "format": "event-pattern"}},
+    "repositories": {"items": {"type": "string", "format": "repository-pattern"}},
+}
 
 # By component, then by field.
 FIELDS: dict[str, dict[str, dict[str, Any]]] = {
@@ -28,9 +35,13 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "RunSpec": {
         "env": {"propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}},
+        "ports": {"uniqueItems": True},
+        "secrets": {"items": {"type": "string", "minLength": 1, "maxLength": 256, "format": "run-secret"}},
     },
     "Source": {"repository": {"format": "git-address"}, "forge_url": {"format": "uri", "pattern": "^https?://"}},
     "SourceChanges": {"repository": {"format": "git-address"}, "forge_url": {"format": "uri", "pattern": "^https?://"}},
+    "Target": _TARGET,
+    "TargetChanges": _TARGET,
     "NewToken": {
         "role": {"enum": ["view", "submit", "admin"]},
         "name": {"pattern": "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"},

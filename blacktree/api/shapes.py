@@ -9,7 +9,7 @@ from msgspec import Meta
 from blacktree.audit import AuditEntry
 from blacktree.deployment import VersionState
 from blacktree.event import FarmEvent
-from blacktree.notification import Target as DeclaredTarget
+from blacktree.notification import Target
 from blacktree.orchestrator.control import QueueView, WorkerView
 from blacktree.orchestrator.deploymentcontrol import ReplicaView
 from blacktree.orchestrator.notifycontrol import Tried
@@ -412,7 +412,7 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     before: int | None
 
 
-class Target(DeclaredTarget, frozen=True, kw_only=True):
+class TargetView(Target, frozen=True, kw_only=True):
     """A target of notifications. `waiting`: messages it has not taken; `failures`: in a row, until now."""
 
     configured: bool
@@ -423,7 +423,7 @@ class Target(DeclaredTarget, frozen=True, kw_only=True):
 class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """Targets, by name."""
 
-    targets: list[Target]
+    targets: list[TargetView]
 
 
 class DeliveryLog(msgspec.Struct, frozen=True, kw_only=True):

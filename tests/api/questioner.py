@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import from_schema
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
+from blacktree.notification import EVENTS
 from blacktree.storage.cursor import make
 from tests.api.little import TOKEN
 
@@ -22,6 +24,8 @@ WORD = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 PATH = st.lists(WORD, min_size=1, max_size=3).map("/".join)
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 LEAST = 100
+
+HELD = "a-secret-that-is-there"
 
 
 def settings(full: bool) -> dict[str, Any]:
@@ -47,7 +51,10 @@ def formats() -> None:
     schemathesis.openapi.format("image-name", PATH)
     schemathesis.openapi.format("container-path", PATH.map("/{}".format))
     schemathesis.openapi.format("secret-name", WORD)
+    schemathesis.openapi.format("run-secret", st.just(HELD))
     schemathesis.openapi.format("repository-pattern", st.builds("{}.test/{}/*".format, WORD, WORD))
+    schemathesis.openapi.format("web-address", st.builds("https://{}.test/{}".format, WORD, PATH))
+    schemathesis.openapi.format("event-pattern", st.sampled_from([*EVENTS, "*", "job.*", "deployment.*"]))
     schemathesis.openapi.format("cursor", st.builds(make, st.integers(0, 1 << 50), WORD))
 
 
@@ -56,6 +63,7 @@ def findings(url: str, full: bool) -> Iterator[str]:
     formats()
     config = SchemathesisConfig.from_dict(settings(full))
     schema = schemathesis.openapi.from_url(f"{url}/api/v1/openapi.json", config=config, headers=HEADERS)
+    httpx.put(f"{url}/api/v1/secrets/run/{HELD}", json={"value": "x"}, headers=HEADERS, timeout=40).raise_for_status()
     asked = 0
     for event in from_schema(schema).execute():
         if isinstance(event, NonFatalError):
