@@ -35,6 +35,7 @@ class Engine:
         self.path = path
         self.running = {str(number): name for number, name in enumerate(names)}
         self.stopped: list[str] = []
+        self.heard = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen()
@@ -55,6 +56,7 @@ class Engine:
     def _answer(self, target: str) -> str:
         if target.endswith("/stop?t=0"):
             self.stopped.append(self.running.pop(target.split("/")[2]))
+            self.heard.set()
         return json.dumps(
             [{"Id": each, "Labels": {"dev.blacktree.replica": name}} for each, name in self.running.items()]
         )
@@ -108,8 +110,7 @@ def test_a_worker_that_was_heard_lately_is_waited_for(tmp_path: Path, store: Rep
     fence = a_fence(store, engine)
     waiting = threading.Thread(target=fence.run, daemon=True)
     waiting.start()
-    while "old/1/0" not in engine.stopped:
-        pass
+    assert engine.heard.wait(40)
     ReplicaStore(tmp_path, "two").prepare()
     waiting.join(40)
     assert not waiting.is_alive()

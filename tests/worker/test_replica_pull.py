@@ -84,7 +84,7 @@ async def test_scripted_replicas_are_kept_like_real_ones(tmp_path: Path) -> None
     part = ReplicaPart()
     run = a_run(command=["print", "dying", "exit", "3"], restart=Restart(first_seconds=0.1, limit_seconds=0.1, most=1))
     async with a_worker(tmp_path, part) as (side, _):
-        assert part.registrations[0].capabilities == ["replicas"]
+        assert part.registrations[0].capabilities == ["replicas", "replicas-kept"]
         await side.apply_replicas(orders(an_order("app:1", run)))
         state = await part.state(named(), "failed")
         assert (state.code, state.exit_code, state.restarts) == ("budget_used_up", 3, 1)

@@ -323,7 +323,7 @@ async def test_orders_for_somebody_else_and_old_ones(tmp_path: Path, base: str) 
         await side.apply_replicas(new)
         await part.state(named(), "healthy")
         assert (await side.apply_replicas(old)).revision == new.revision
-        assert part.registrations[0].capabilities == ["replicas"]
+        assert part.registrations[0].capabilities == ["replicas", "replicas-kept"]
         before = await containers_of(owner_of(tmp_path / "state"))
         await side.apply_replicas(new)
         assert await containers_of(owner_of(tmp_path / "state")) == before
