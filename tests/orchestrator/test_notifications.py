@@ -19,8 +19,8 @@ from blacktree.orchestrator.lane import Lane, Waiting
 from blacktree.orchestrator.sender import is_final, refuses_this_one, trouble
 from blacktree.secret import SecretKind
 from tests.orchestrator.conftest import House, open_house
-from tests.orchestrator.test_deployments import a_worker, deploy
-from tests.orchestrator.test_deployments import until as until_deployed
+from tests.orchestrator.deploying import a_worker, deploy
+from tests.orchestrator.deploying import until as until_deployed
 from tests.parts.receiver import SECRET, Receiver, open_receiver
 
 KEY = new_key()

@@ -11,7 +11,7 @@ from blacktree.orchestrator.deploymentdesk import DeploymentDesk
 from blacktree.rpc.replica import CAPABILITY
 from blacktree.runspec import Port
 from tests.orchestrator.conftest import TOKEN, House, open_house
-from tests.orchestrator.test_deployments import a_worker, deploy, state, until
+from tests.orchestrator.deploying import a_worker, deploy, state, until
 from tests.parts.farm import SLOW
 from tests.parts.toy_replicas import ToyReplicas
 
