@@ -150,7 +150,7 @@ def test_lists_are_json_documents(farm: WholeFarm) -> None:
         (("retry", "../../etc"), "../../etc"),
         (("drain", "no-such-worker"), "no-such-worker"),
         (("build", "/x", "--push"), "push"),
-        (("build", "--", "-x"), "repository"),
+        (("build", "--", "-x"), "directory"),
         (("build", "/x", "-t", "UPPER"), "image"),
         (("jobs", "--cursor", "%%%"), "cursor"),
     ],
