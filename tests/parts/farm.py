@@ -178,15 +178,18 @@ class Farm:
     async def ready(self, *states: str) -> dict[str, Any]:
         """Wait until the door is open and says one of these states (without other word: that it takes jobs)."""
         status: dict[str, Any] = {}
+        refused: Exception | None = None
         try:
             with trio.fail_after(SLOW):
                 while status.get("status") not in (states or ("ready", "degraded")):
                     assert self.orchestrator.alive, self.orchestrator.said()
-                    with suppress(BlacktreeError, FileNotFoundError):
+                    try:
                         status = await self.status()
+                    except (BlacktreeError, FileNotFoundError) as error:
+                        refused = error
                     await trio.sleep(0.03)
         except trio.TooSlowError:
-            raise AssertionError(f"the farm is {status}:\n{self.orchestrator.said()}") from None
+            raise AssertionError(f"the farm is {status} ({refused!r}):\n{self.orchestrator.said()}") from None
         return status
 
     async def until_workers(self, client: Client, fits: Callable[[list[str]], bool]) -> None:

@@ -6,6 +6,7 @@ ground up: the worker of each `up`, the commands of README, systemd's and compos
 """
 
 import atexit
+import ctypes
 import importlib
 import json
 import os
@@ -38,6 +39,8 @@ MODULES = (
     ),
 )
 LONGEST = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000  # sched.h
 
 
 class Forked:
@@ -95,7 +98,12 @@ class Nest:
 
     def start(self, *argv: str, environ: dict[str, str], out: int, err: int) -> Forked:
         """`python -m argv…` in a session of its own, with these files for its output and nothing to read."""
-        answer, [handle] = self.ask({"argv": argv, "environ": environ, "where": os.getcwd()}, out, err)
+        # A test's thread may have gone to a network of its own (`networks.py`), and what it starts belongs there.
+        network = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            answer, [handle] = self.ask({"argv": argv, "environ": environ, "where": os.getcwd()}, out, err, network)
+        finally:
+            os.close(network)
         return Forked(self, answer["pid"], handle)
 
     def run(self, *argv: str, environ: dict[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
@@ -135,7 +143,7 @@ def fits(environ: dict[str, str]) -> bool:
 def serve(orders: socket.socket) -> None:
     """Fork and reap as told, until nobody asks any more."""
     while True:
-        data, files, _, _ = socket.recv_fds(orders, LONGEST, 2)
+        data, files, _, _ = socket.recv_fds(orders, LONGEST, 3)
         if not data:
             return
         question = json.loads(data)
@@ -157,6 +165,7 @@ def serve(orders: socket.socket) -> None:
 def become(argv: list[str], environ: dict[str, str], where: str, files: list[int]) -> None:
     """In the child: all that a start changes."""
     os.setsid()
+    enter(files.pop())
     for number, each in enumerate(files, 1):
         os.dup2(each, number)
         os.close(each)
@@ -179,6 +188,13 @@ def become(argv: list[str], environ: dict[str, str], where: str, files: list[int
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def enter(network: int) -> None:
+    """Go to this network namespace, unless it is the one where we are: only root may ask for that."""
+    if os.fstat(network).st_ino != os.stat("/proc/self/ns/net").st_ino and LIBC.setns(network, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+    os.close(network)
 
 
 if __name__ == "__main__":
