@@ -108,11 +108,18 @@ class Fence:
             at = plan.get(name, 0.0 if strays else None)
             if at is None:
                 continue
-            if _boottime() >= at + patience and self._ours():
-                self._ask("POST", f"/containers/{each['Id']}/stop?t=0")
-            else:
+            due = _boottime() >= at + patience and self._ours()
+            if not (due and self._stopped(each["Id"])):
                 left = True
         return left
+
+    def _stopped(self, container: str) -> bool:
+        """One that the engine cannot stop now is tried again, and keeps none of the others."""
+        try:
+            self._ask("POST", f"/containers/{container}/stop?t=0")
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _ask(self, method: str, target: str) -> bytes:
         """One request to the engine (Engine API); raises OSError for no answer, ValueError for a bad one."""

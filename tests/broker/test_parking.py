@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,6 +190,51 @@ async def test_a_real_limit_is_not_taken_for_none(node: RabbitNode, monkeypatch:
                         await trio.sleep(0.01)
                 await broker.publish([ticket("more", priority=0)])
     assert not any(line["event"] == MISSING for line in logs)
+
+
+class Listening:
+    """A `Line` with a limit that holds; `missing` counts how often the stream takes it for none."""
+
+    number = 1
+    missing = 0
+
+    async def consume(self, on_message: Callable[[Any], Awaitable[None]], prefetch: int) -> None:
+        self.deliver = on_message
+
+    async def hold_back(self) -> bool:
+        return True
+
+    async def call(self, function: Callable[[], Awaitable[None]]) -> None:
+        await function()
+
+    def not_held_back(self) -> None:
+        self.missing += 1
+
+    def start(self, call: Callable[[], Awaitable[None]]) -> None:
+        """What is given back needs not be written here."""
+
+    async def arrive(self, tag: int, name: str) -> None:
+        header = SimpleNamespace(properties=SimpleNamespace(message_id=name))
+        await self.deliver(SimpleNamespace(body=b"{}", delivery_tag=tag, redelivered=True, header=header))
+
+
+async def test_what_was_on_its_way_may_come_as_late_as_it_likes() -> None:
+    line = Listening()
+    parked = stream.Stream(QUEUE, line, 50, publish=None)
+    await parked.open()
+    await parked.park()
+    for tag in range(1, 7):
+        await line.arrive(tag, f"message {tag}")
+        if tag % 2 == 0:
+            parked.refresh()
+    assert line.missing == 0
+    # One of those that were given back may be delivered again, two may not.
+    await line.arrive(7, "message 1")
+    parked.refresh()
+    assert line.missing == 0
+    await line.arrive(8, "message 2")
+    parked.refresh()
+    assert line.missing == 1
 
 
 def test_which_answers_mean_that_there_is_no_limit() -> None:

@@ -35,6 +35,7 @@ class Engine:
         self.path = path
         self.running = {str(number): name for number, name in enumerate(names)}
         self.stopped: list[str] = []
+        self.refusals: dict[str, int] = {}
         self.heard = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
@@ -51,7 +52,17 @@ class Engine:
                 head = b""
                 while b"\r\n\r\n" not in head:
                     head += link.recv(4096)
-                link.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + self._answer(head.split()[1].decode()).encode())
+                target = head.split()[1].decode()
+                if self._refuses(target):
+                    link.sendall(b"HTTP/1.0 500 Internal Server Error\r\n\r\n")
+                else:
+                    link.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + self._answer(target).encode())
+
+    def _refuses(self, target: str) -> bool:
+        name = self.running[target.split("/")[2]] if target.endswith("/stop?t=0") else ""
+        left = self.refusals.get(name, 0)
+        self.refusals[name] = left - 1
+        return left > 0
 
     def _answer(self, target: str) -> str:
         if target.endswith("/stop?t=0"):
@@ -96,6 +107,13 @@ def test_a_dead_workers_replicas_are_ended_when_their_time_is_over(store: Replic
     a_fence(store, engine).run()
     # And what the worker had been told to end already; but not what waits for it.
     assert sorted(engine.stopped) == ["moves/1/0", "old/1/0"]
+
+
+def test_one_that_the_engine_cannot_stop_keeps_none_of_the_others(store: ReplicaStore, engine: Engine) -> None:
+    store.write_contact(boottime() - 10.0)
+    engine.refusals["moves/1/0"] = 2
+    a_fence(store, engine).run()
+    assert engine.stopped == ["old/1/0", "moves/1/0"]
 
 
 def test_a_worker_that_is_back_is_left_alone(tmp_path: Path, store: ReplicaStore, engine: Engine) -> None:
