@@ -2,9 +2,14 @@
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 # Rich draws a traceback with all of its source and locals: a tenth of a second of work for each error that is logged.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
+
+# How long a machine takes decides no test.
+settings.register_profile("farm", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("farm")
 
 LONGEST = (
     *("scenarios/test_engine", "cli/test_up", "scenarios/test_queue", "system/test_several_machines"),

@@ -12,7 +12,7 @@ from tests.api.little import SPEC, TOKEN, House, open_house
 from tests.api.talk import ask, connect, request_head, talking
 
 QUICK = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 names = st.sampled_from(

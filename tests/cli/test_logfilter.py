@@ -78,7 +78,7 @@ def test_all_three_together() -> None:
     assert passed(wanted, *EVENTS) == ["fine"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.text("ab.*+?{}^$1,|()[]\\", max_size=12), st.text("ab1,{}", max_size=12))
 def test_what_the_server_looks_for_is_in_every_match(pattern: str, line: str) -> None:
     try:

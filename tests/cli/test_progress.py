@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -134,7 +134,6 @@ PIECES = [
 ]
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")) | st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
 def test_only_colours_pass(line: str) -> None:
     import re

@@ -123,7 +123,7 @@ def test_credentials_of_a_remote_stay_here(clone: Path, url: str, bare: str, had
     assert any("user name or password" in line for line in found.lines) is had
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("abc:/@?#%é\x1b", max_size=20), st.text("abc:@", min_size=1, max_size=12))
 def test_no_password_is_ever_told(rest: str, password: str) -> None:
     secret = f"hush{password.replace(':', '').replace('@', '')}"

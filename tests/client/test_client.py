@@ -201,8 +201,16 @@ async def test_leaving_a_call_leaves_no_answer_for_the_next() -> None:
     async with open_house() as house, Client(house.address, TOKEN) as client:
         house.control.slow_cancel = True
         job_id = await house.control.new_job()
-        with trio.move_on_after(0.2):
-            await client.cancel(job_id)
+
+        async def leave_once_it_is_heard(scope: trio.CancelScope) -> None:
+            while (await house.control.job(job_id)).job.state != JobState.CANCELING:
+                await trio.sleep(0.01)
+            scope.cancel()
+
+        with trio.fail_after(40):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leave_once_it_is_heard, nursery.cancel_scope)
+                await client.cancel(job_id)
         assert (await client.job(job_id))["state"] == "canceling"
         await house.control.finish(job_id, JobState.CANCELED)
         assert (await client.server_info())["status"] == "ready"

@@ -12,7 +12,7 @@ from blacktree.runspec import RunSpec
 VALUE = b"x" * (900 << 10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["small", "large", "unread"]), st.booleans()), max_size=8))
 def test_it_always_fits_and_what_is_held_is_always_on_it(wanted: list[tuple[str, bool]]) -> None:
     found: list[tuple[Plan, ReplicaOrder | str]] = []

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blacktree.deployment import MOVES, Deployment, Version, VersionState
@@ -604,7 +604,7 @@ EVENTS = st.one_of(
     failover=st.sampled_from([None, 20.0]),
     events=st.lists(EVENTS, max_size=30),
 )
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 def test_whatever_happens_it_keeps_its_rules_and_comes_to_rest(
     kind: Any, failover: float | None, events: list[tuple[Any, ...]]
 ) -> None:

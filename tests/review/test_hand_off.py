@@ -8,16 +8,32 @@ import pytest
 import trio
 
 from blacktree.errors import BlacktreeError, NotAllowed, PeerLost
-from blacktree.rpc.peer import Answer, Assignment
+from blacktree.rpc.peer import Answer, Assignment, AttemptReport, ReportAnswer, StopAnswer, StopOrder
 from tests.orchestrator.conftest import TOKEN, House, open_house
 from tests.parts.toy_worker import ToyWorker
 
 
 class Mumbling(ToyWorker):
-    """Takes what it is handed the first time; its answers are these errors until they are used up."""
+    """Takes what it is handed the first time; its answers are these errors until they are used up.
+
+    It reports nothing until it is told to stop: a report would say that the hand-off arrived, and nothing would be
+    undone.
+    """
 
     answers: list[BlacktreeError]
     takes = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = trio.Event()
+
+    async def stop_jobs(self, orders: Sequence[StopOrder]) -> list[StopAnswer]:
+        self._told.set()
+        return await super().stop_jobs(orders)
+
+    async def report(self, *attempts: AttemptReport) -> ReportAnswer:
+        await self._told.wait()
+        return await super().report(*attempts)
 
     async def run_jobs(self, assignments: Sequence[Assignment]) -> list[Answer]:
         if not self.answers:
@@ -37,7 +53,7 @@ async def _join(house: House, worker: ToyWorker) -> None:
 @pytest.mark.parametrize("lost_first", [True, False])
 @pytest.mark.parametrize("takes", [True, False])
 async def test_a_hard_error_does_not_undo_what_may_have_arrived(tmp_path: Path, lost_first: bool, takes: bool) -> None:
-    async with open_house(tmp_path, memory=True, lease_seconds=5.0) as house:
+    async with open_house(tmp_path, memory=True, lease_seconds=60.0) as house:
         worker = Mumbling()
         worker.answers = [PeerLost("the answer was lost")] * lost_first + [NotAllowed("not now")]
         worker.takes = takes

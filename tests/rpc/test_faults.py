@@ -91,7 +91,7 @@ async def still_serves(address: str) -> None:
             await side.ping()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=4), st.booleans())
 async def test_garbage_ends_only_its_own_connection(pieces: list[bytes], preface: bool) -> None:
     async with house() as here:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blacktree.event import Lines, Notice, Progress, Record, span, total_span
@@ -101,7 +101,7 @@ async def follow(steps: list[Any], directory: Path | None) -> None:
                     file.write(torn[1])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.lists(STEP, max_size=30))
 def test_sqlite_is_a_list_of_records(steps: list[Any]) -> None:
     directory = Path(tempfile.mkdtemp(prefix="blacktree-test-"))
@@ -111,13 +111,13 @@ def test_sqlite_is_a_list_of_records(steps: list[Any]) -> None:
         shutil.rmtree(directory)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEP, max_size=30))
 def test_memory_is_a_list_of_records(steps: list[Any]) -> None:
     trio.run(follow, steps, None)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(BATCH, st.integers(-3, 80), st.integers(1, 30), st.integers(1, 300))
 def test_a_reading_is_a_slice(records: list[Record], start: int, limit: int, size: int) -> None:
     reading = Reading(start, limit, size)
@@ -133,7 +133,7 @@ def test_a_reading_is_a_slice(records: list[Record], start: int, limit: int, siz
     assert reading.position == start + len(found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(RECORD, st.integers(1, 60))
 def test_splitting_loses_nothing(record: Record, most: int) -> None:
     pieces = list(split(record, most))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blacktree.errors import BadRequest
@@ -121,7 +121,6 @@ def test_tags_are_filled_in() -> None:
     assert filled_tags(words, pull) == [COMMIT[:12], "pr-3", "latest"]
 
 
-@settings(deadline=None)
 @given(st.sets(st.sampled_from(["secrets", "push", "cache"])), st.booleans())
 def test_an_untrusted_origin_never_gets_more_than_is_allowed(allowed: set[str], trusted: bool) -> None:
     full = source(
@@ -141,7 +140,6 @@ def test_an_untrusted_origin_never_gets_more_than_is_allowed(allowed: set[str], 
     assert restricted(spec, origin) == spec
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_branch_name_makes_a_tag_that_an_image_can_have(branch: str) -> None:
     made = source(spec={"tags": ["b{branch}"]})

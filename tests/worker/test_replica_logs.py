@@ -93,7 +93,7 @@ async def test_what_is_dropped_is_told(tmp_path: Path) -> None:
     assert "2 lines (4 bytes)" in str(pieces)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(["feed", "take", "stored", "die"]), st.integers(1, 5)), max_size=40),
     st.lists(st.sampled_from([b"a\n", b"b", b"cc\ndd", b"\n", b"long" * 30 + b"\n"]), min_size=200, max_size=200),

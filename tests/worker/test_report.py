@@ -26,7 +26,7 @@ async def _all(sink_outbox: object) -> list[Batch]:
     pieces=st.lists(st.sampled_from([b"line\n", b"part", b"\n", SECRET, SECRET[:7], SECRET[7:], b"\xff"]), max_size=30),
     cut=st.integers(1, 9),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_split_does_not_matter_and_no_secret_passes(pieces: list[bytes], cut: int) -> None:
     whole = b"".join(pieces)
 

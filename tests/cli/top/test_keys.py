@@ -1,7 +1,7 @@
 """What is typed, in whatever pieces it arrives."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blacktree.cli.top.keys import Keys
@@ -39,7 +39,6 @@ def test_an_escape_alone_is_the_key_when_nothing_follows() -> None:
     assert keys.feed(b"j") == ["j"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_nothing_is_left_over_or_unprintable(pieces: list[bytes]) -> None:
     keys = Keys()

@@ -169,7 +169,7 @@ NASTY = st.text(max_size=12) | st.lists(
 ).map("".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["jobs", "farm", "job"]), st.sampled_from(SIZES), st.lists(NASTY, min_size=6, max_size=6))
 def test_nothing_from_outside_steers_the_terminal(view: str, size: tuple[int, int], words: list[str]) -> None:
     spec: Any = {"repository": f"https://{words[0]}/x", "ref": words[1], "image": words[2]}

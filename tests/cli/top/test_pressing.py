@@ -187,7 +187,7 @@ KEYS = [*"gGjkqcrdfwt/?12ynb x", "up", "down", "home", "end", "page up", "page d
 KEYS += ["left", "right", "backspace", "^l", "^u"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.sampled_from(KEYS), max_size=40), st.integers(1, 400), st.integers(5, 30))
 def test_whatever_is_typed_the_screen_is_whole(keys: list[str], first: int, height: int) -> None:
     state = replace(FARM, height=height, page=a_page(300, first=first))

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blacktree.errors import BadRequest, NotAllowed
@@ -76,7 +76,6 @@ _json = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.sampled_from(["push", "tag", "pull_request", "ping", "other"]), st.data())
 def test_whatever_comes_is_an_event_or_refused(forge: str, kind: str, data: st.DataObject) -> None:
     """A documented payload with some of its values put in the place of others or taken away."""
@@ -98,7 +97,6 @@ def test_whatever_comes_is_an_event_or_refused(forge: str, kind: str, data: st.D
     assert isinstance(event, Pushed | PullRequest | Nothing)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.binary(max_size=200))
 def test_any_bytes_are_an_event_or_refused(forge: str, body: bytes) -> None:
     for kind in EVENTS[forge].values():
@@ -106,7 +104,6 @@ def test_any_bytes_are_an_event_or_refused(forge: str, body: bytes) -> None:
             FORGES[forge].parse(kind, body)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=100), st.integers(0, 200))
 def test_signatures_hold_for_these_bytes_alone(body: bytes, other: bytes, at: int) -> None:
     for forge in NAMES:

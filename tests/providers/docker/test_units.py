@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from docker.utils.build import PatternMatcher
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blacktree.errors import BadRequest
@@ -95,7 +95,6 @@ def test_patterns_follow_docker(patterns: list[str], path: str, matched: bool) -
     assert Patterns(patterns).match(path) is matched
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab*?/!.[]\\^-", max_size=8), max_size=5), st.text("ab/.", min_size=1, max_size=8))
 def test_no_pattern_is_a_crash(patterns: list[str], path: str) -> None:
     try:
@@ -106,7 +105,6 @@ def test_no_pattern_is_a_crash(patterns: list[str], path: str) -> None:
             raise
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(["a", "b", "*", "**", "a*"]), min_size=1, max_size=3).map("/".join), max_size=4),
     st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=4).map("/".join),
@@ -159,7 +157,6 @@ def test_header_fields_may_be_escaped() -> None:
     assert wanted({"exclude-patterns": ["%41"]}).exclude == ["%41"]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=64), st.text(max_size=64))
 def test_the_time_of_a_file_names_its_content(one: str, two: str) -> None:
     assert modified(one) == modified(one)
@@ -245,7 +242,6 @@ def test_the_engines_words(message: str, code: str, number: int | None, again: b
     assert error.message
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_message_is_a_failure(message: str) -> None:
     assert failure(message).code
