@@ -1,6 +1,7 @@
 """The table of what the door can be asked: whole, unambiguous, and true to the values behind it."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,14 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from blacktree.api import shapes
+from blacktree.api.changes import SourceChanges, TargetChanges
 from blacktree.api.table import METHODS, OPERATIONS, ROUTES
 from blacktree.api.trail import Trail
 from blacktree.api.wiring import check_methods, routes_of
 from blacktree.deployment import Version
 from blacktree.errors import Broken
 from blacktree.job import Attempt, Job
+from blacktree.notification import Target
 from blacktree.orchestrator.audit import Audit
 from blacktree.role import Role
+from blacktree.source import Source
 from blacktree.storage.memory import MemoryStore
 
 HIDDEN_OF_JOB = {"generation", "next_seq", "not_before", "stream"}
@@ -73,3 +77,13 @@ def test_the_shapes_have_the_fields_that_are_told() -> None:
     assert names(shapes.Job) == names(Job) - HIDDEN_OF_JOB | {"waiting"}
     assert names(shapes.Attempt) == names(Attempt) - HIDDEN_OF_ATTEMPT
     assert names(shapes.Version) == names(Version) - {"generation", "pull", "key", "asked"}
+
+
+@pytest.mark.parametrize(("changes", "declared"), [(SourceChanges, Source), (TargetChanges, Target)])
+def test_what_is_declared_can_be_changed_field_by_field(
+    changes: type[msgspec.Struct], declared: type[msgspec.Struct]
+) -> None:
+    def kinds(of: type[msgspec.Struct]) -> dict[str, Any]:
+        return {field.name: field.type for field in msgspec.structs.fields(of)}
+
+    assert kinds(changes) == {name: kind | msgspec.UnsetType for name, kind in kinds(declared).items()}

@@ -1,7 +1,8 @@
 """Wall time of a push through Blacktree, beside the engine's own push of an image of the same size in the same run.
 
 Through Blacktree is the step `push` as the job has it: the layers under a tag of the attempt's own, the manifest read
-back, the grant, one request for the tag. Directly is one `POST /images/NAME/push`.
+back, the grant, one request for the tag. Directly is one `POST /images/NAME/push`. Both images are built by the farm
+just before, so that engine and disk have the same behind them.
 """
 
 import os
@@ -52,34 +53,30 @@ def measure(bench: Bench) -> Iterator[Figure]:
 def _pair(
     bench: Bench, farm: BuildingFarm, repository: Repository, host: str, number: int, size: int
 ) -> tuple[float, float]:
-    """Seconds through Blacktree and by the engine's API."""
+    """Seconds through Blacktree and by the engine's API, each of an image that the farm has just built."""
     times = [0.0, 0.0]
     for which in (number % 2, 1 - number % 2):
-        data = os.urandom(size * MEBIBYTE)
-        if which:
-            times[1] = _direct(farm, f"{host}/bench/direct{secrets.token_hex(4)}", data)
-        else:
-            repository.commit({"data": data})
-            image = f"{host}/bench/through{secrets.token_hex(4)}"
-            times[0] = bench.run(_through, farm, repository, image)
+        repository.commit({"data": os.urandom(size * MEBIBYTE)})
+        image = f"{host}/bench/{('through', 'direct')[which]}{secrets.token_hex(4)}"
+        times[which] = bench.run((_through, _direct)[which], farm, repository, image)
     return times[0], times[1]
 
 
-def _direct(farm: BuildingFarm, image: str, data: bytes) -> float:
-    name, _, value = farm.label.partition("=")
-    body = engine_api.context({"Dockerfile": DOCKERFILE, "data": data})
-    engine_api.build(farm.socket, body, labels=f'{{"{name}":"{value}"}}', t=f"{image}:{TAG}")
+async def _built(farm: BuildingFarm, repository: Repository, image: str, *, push: bool) -> dict[str, Any]:
+    async with farm.client() as client:
+        spec = farm.spec(repository, image=image, tags=[TAG], push=push, no_cache=True)
+        return await followed(client, spec)
+
+
+async def _direct(farm: BuildingFarm, repository: Repository, image: str) -> float:
+    await _built(farm, repository, image, push=False)
     began = time.monotonic()
-    engine_api.push(farm.socket, image, TAG)
+    await trio.to_thread.run_sync(engine_api.push, farm.socket, image, TAG)
     return time.monotonic() - began
 
 
 async def _through(farm: BuildingFarm, repository: Repository, image: str) -> float:
     """What the step took, by the job's record: from its start to its end, grant and every tag included."""
-    async with farm.client() as client:
-        job: dict[str, Any] = await followed(
-            client, farm.spec(repository, image=image, tags=[TAG], push=True, no_cache=True)
-        )
+    job = await _built(farm, repository, image, push=True)
     [step] = [step for step in job["steps"] if step["step"] == "push"]
-    await trio.lowlevel.checkpoint()
     return float(step["seconds"])
