@@ -38,7 +38,7 @@ def make(url: str, **changes: Any) -> RabbitBroker:
 async def open_broker(url: str, **changes: Any) -> AsyncIterator[RabbitBroker]:
     """Connected, on an island of its own."""
     broker = make(url, **changes)
-    with trio.fail_after(50):
+    with trio.fail_after(100):
         async with open_island(), running(broker):
             yield broker
 
@@ -47,7 +47,7 @@ async def open_broker(url: str, **changes: Any) -> AsyncIterator[RabbitBroker]:
 async def open_away(url: str, **changes: Any) -> AsyncIterator[RabbitBroker]:
     """Running, connected or not."""
     broker = make(url, **changes)
-    with trio.fail_after(50):
+    with trio.fail_after(100):
         async with open_island(), trio.open_nursery() as nursery:
             await nursery.start(broker.run)
             yield broker
@@ -55,7 +55,7 @@ async def open_away(url: str, **changes: Any) -> AsyncIterator[RabbitBroker]:
 
 
 async def until(broker: RabbitBroker, wanted: Callable[[BrokerStatus], bool]) -> BrokerStatus:
-    with trio.fail_after(30):
+    with trio.fail_after(40):
         while not wanted(broker.status()):
             await broker.wait_changed()
     return broker.status()
@@ -371,7 +371,7 @@ async def test_a_black_hole_is_noticed(node: RabbitNode) -> None:
     proxy = Proxy(node.port)
     async with trio.open_nursery() as nursery:
         await nursery.start(proxy.run)
-        url = node.url.replace(str(node.port), str(proxy.port)) + "?heartbeat=1"
+        url = node.url.replace(str(node.port), str(proxy.port)) + "?heartbeat=3"
         async with open_broker(url) as broker:
             proxy.black_hole = True
             with pytest.raises(BrokerLost):

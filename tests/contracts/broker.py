@@ -40,7 +40,7 @@ def ticket(body: str, *, queue: str = QUEUE, priority: int = 5) -> Message:
 
 
 async def connected(broker: Broker) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(40):
         while not broker.status().connected:
             await broker.wait_changed()
 
@@ -60,7 +60,7 @@ async def nothing_comes(deliveries: Consumer) -> bool:
 async def depth_becomes(broker: Broker, queue: str, expected: int) -> None:
     """RabbitMQ counts a moment after the fact."""
     seen = None
-    with trio.move_on_after(10):
+    with trio.move_on_after(40):
         while (seen := await broker.depth(queue)) != expected:
             await trio.sleep(0.01)
     assert seen == expected

@@ -34,9 +34,9 @@ async def life_suite(containers: Containers, image: str, commands: Commands) -> 
         await containers.start(made)
         await containers.start(made)
         assert await _listed(containers, made) == "running"
-        assert (await containers.run(made, ["true"], 5)).exit_code == 0
-        assert (await containers.run(made, ["false"], 5)).exit_code == 1
-        assert (await containers.run(made, ["sleep", "5"], 0.1)).exit_code is None
+        assert (await containers.run(made, ["true"], 60)).exit_code == 0
+        assert (await containers.run(made, ["false"], 60)).exit_code == 1
+        assert (await containers.run(made, ["sleep", "60"], 0.1)).exit_code is None
         async with containers.logs(made, None) as reader:
             [first, *_] = await reader.next()
         assert (first.stream, first.data) == ("stdout", b"hello\n")
@@ -111,12 +111,11 @@ async def cancel_suite(containers: Containers, image: str, commands: Commands) -
             await containers.start(await containers.create(request))
         # What was asked for may come a moment later.
         await trio.sleep(0.5)
-        for each in await containers.listed():
-            if each.labels.get("contract") == request.labels["contract"]:
-                await containers.remove(each.id)
-        assert not [
-            each for each in await containers.listed() if each.labels.get("contract") == request.labels["contract"]
-        ]
+        mark = request.labels["contract"]
+        with trio.fail_after(40):
+            while left := [each.id for each in await containers.listed() if each.labels.get("contract") == mark]:
+                for each in left:
+                    await containers.remove(each)
 
 
 async def _listed(containers: Containers, name: str) -> str:

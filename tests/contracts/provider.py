@@ -127,7 +127,7 @@ class Recorder:
         assert len(found) == 1, (part, self.finished)
         return found[0]
 
-    async def until(self, part: bytes, seconds: float = 30) -> None:
+    async def until(self, part: bytes, seconds: float = 40) -> None:
         """Wait until the output holds `part`."""
         seen: dict[tuple[str, str], int] = {}
         with trio.fail_after(seconds):
@@ -136,7 +136,7 @@ class Recorder:
                 seen = {key: max(0, len(data) - len(part) + 1) for key, data in self.data.items()}
                 await self._changed.wait()
 
-    async def until_step(self, part: str, seconds: float = 30) -> None:
+    async def until_step(self, part: str, seconds: float = 40) -> None:
         """Wait until a step whose name holds `part` has started."""
         with trio.fail_after(seconds):
             while not any(part in name for name in self.started.values()):
@@ -209,7 +209,7 @@ class ProviderSuite:
         assert caught.value.code == "image_gone"
 
     async def test_a_push_that_is_cancelled_ends_at_once(self, provider: Provider) -> None:
-        with self.stuck() as name, trio.fail_after(30):
+        with self.stuck() as name, trio.fail_after(60):
             sinks: list[Recorder] = []
             async with trio.open_nursery() as nursery:
                 image = await provider.build(self.pushable(new_job()), Recorder())
@@ -223,7 +223,7 @@ class ProviderSuite:
             await provider.untag([f"{name}:one"])
 
     async def test_a_push_in_which_nothing_moves_is_ended(self, provider: Provider) -> None:
-        with self.stuck() as name, trio.fail_after(30), pytest.raises(StepFailed) as caught:
+        with self.stuck() as name, trio.fail_after(60), pytest.raises(StepFailed) as caught:
             await self.pushed(provider, f"{name}:one", stall_seconds=0.5)
         assert (caught.value.code, caught.value.again) == ("registry_slow", True)
 

@@ -93,7 +93,7 @@ async def rabbit_house(node: RabbitNode) -> AsyncIterator[suite.House]:
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_embedded(kind: str, promise: str, tmp_path: Path) -> None:
     store = open_store(str(tmp_path) if kind == "sqlite" else None)
-    with trio.fail_after(30):
+    with trio.fail_after(100):
         async with embedded_house(store) as house:
             await PROMISES[promise](house)
 
@@ -101,7 +101,7 @@ async def test_embedded(kind: str, promise: str, tmp_path: Path) -> None:
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("promise", sorted(PROMISES))
 async def test_rabbitmq(promise: str, node: RabbitNode) -> None:
-    with trio.fail_after(45):
+    with trio.fail_after(100):
         async with rabbit_house(node) as house:
             await PROMISES[promise](house)
 

@@ -30,6 +30,8 @@ from blacktree.spec import JobSpec
 from tests.parts.toy_worker import ToyWorker
 
 TOKEN = "join-token-of-the-test"
+SHORT_LEASE = {"lease_seconds": 5.0}
+"""For a test that sees a lease run out. All others have one that no slow machine uses up."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ def a_config(directory: Path, *, memory: bool = False, **settings: Any) -> Confi
     token = directory / "join-token"
     token.write_text(TOKEN)
     settings.setdefault("shutdown_grace_seconds", 0.2)
-    settings.setdefault("lease_seconds", 2.0)
+    settings.setdefault("lease_seconds", 60.0)
     settings.setdefault("retry_first_seconds", 0.05)
     queue = QueueConfig(**settings.pop("queue", {}))
     door = DoorConfig(**settings.pop("door", {}))
@@ -158,4 +160,4 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-__all__ = ["House", "JobState", "open_house"]
+__all__ = ["SHORT_LEASE", "House", "JobState", "open_house"]

@@ -41,7 +41,7 @@ def a_target(receiver: Receiver, path: str = "/hook", name: str = "", **more: An
 
 @asynccontextmanager
 async def telling(directory: Path, *targets: Target, **settings: Any) -> AsyncIterator[House]:
-    async with open_house(directory, keys=[KEY], lease_seconds=30.0, retry_limit_seconds=0.2, **settings) as house:
+    async with open_house(directory, keys=[KEY], retry_limit_seconds=0.2, **settings) as house:
         await house.control.secrets.put("hook", SECRET, kind=SecretKind.WEBHOOK)
         for target in targets:
             await house.control.notify.add(target, actor="the test")
@@ -193,7 +193,7 @@ async def test_what_waits_comes_after_a_restart(tmp_path: Path, receiver: Receiv
         await until(lambda: house.control.notify.tried("hook"))
     first = receiver.all[0]
     receiver.script.clear()
-    async with open_house(tmp_path, keys=[KEY], lease_seconds=30.0) as house:
+    async with open_house(tmp_path, keys=[KEY]) as house:
         await until(lambda: receiver.taken())
         (taken,) = receiver.taken()
         assert (taken.id, taken.body) == (first.id, first.body)
@@ -265,7 +265,7 @@ async def test_targets_are_declared_changed_and_removed(tmp_path: Path, receiver
         assert [view.target.name for view in notify.all()] == ["fixed"]
         told = [event.type for event in await house.control.farm_events(1, 1000)]
         assert {"target_added", "target_edited"} <= set(told)
-    async with open_house(tmp_path, keys=[KEY], lease_seconds=30.0) as house:
+    async with open_house(tmp_path, keys=[KEY]) as house:
         assert house.control.notify.all() == []
 
 

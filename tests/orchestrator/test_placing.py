@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.conftest import House, open_house
+from tests.orchestrator.conftest import SHORT_LEASE, House, open_house
 
 AMD, ARM = "linux/amd64", "linux/arm64"
-CALM = {"lease_seconds": 60.0}
-"""No lease runs out here, however slow the machine is."""
 
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path, memory=True, **CALM) as opened:
+    async with open_house(tmp_path, memory=True) as opened:
         yield opened
 
 
@@ -99,17 +97,17 @@ async def test_who_is_drained_is_said(house: House) -> None:
 
 
 async def test_what_stood_aside_is_found_again_after_a_restart(tmp_path: Path) -> None:
-    async with open_house(tmp_path, **CALM) as house:
+    async with open_house(tmp_path) as house:
         await house.worker(platforms=[AMD])
         job_id = await house.submit(platform=ARM)
         await parked(house, job_id, says="builds linux/arm64")
-    async with open_house(tmp_path, **CALM) as house:
+    async with open_house(tmp_path) as house:
         arm = await house.worker(platforms=[ARM])
         assert (await arm.next_assignment()).name.job_id == job_id
 
 
 async def test_one_whose_worker_is_lost_waits_aside_again(tmp_path: Path) -> None:
-    async with open_house(tmp_path, memory=True, lease_seconds=4.0) as house:
+    async with open_house(tmp_path, memory=True, **SHORT_LEASE) as house:
         arm = await house.worker(platforms=[ARM])
         amd = await house.worker(platforms=[AMD])
         job_id = await house.submit(platform=ARM)
@@ -133,7 +131,7 @@ async def test_without_a_word_a_worker_builds_for_the_machine_it_runs_on(house: 
 
 
 async def test_several_platforms_and_nobody_else_to_come(tmp_path: Path) -> None:
-    async with open_house(tmp_path, memory=True, lease_seconds=2.0) as house:
+    async with open_house(tmp_path, memory=True, **SHORT_LEASE) as house:
         worker = await house.worker(platforms=[AMD])
         job_id = await house.submit(platforms=[AMD, ARM], push=True, image="h.example/app")
         assert (await worker.next_assignment()).name.job_id == job_id

@@ -12,7 +12,7 @@ import trio
 from blacktree.config import ScaledPool, ScalingConfig
 from blacktree.errors import EngineLost
 from blacktree.orchestrator.deployments import Deployments
-from tests.orchestrator.conftest import TOKEN, House, open_house
+from tests.orchestrator.conftest import SHORT_LEASE, TOKEN, House, open_house
 from tests.parts.toy_provider import ToyProvider
 
 QUICK: dict[str, Any] = {
@@ -191,7 +191,7 @@ async def test_a_restart_finds_what_an_earlier_start_began(tmp_path: Path, confi
     """Kept where the pool is still scaled; ended where it is not any more (here it never comes back to say more)."""
     toys = ToyProvider(tmp_path, TOKEN)
     toys.mute = True
-    rules: dict[str, Any] = {"minimum": 1, "maximum": 1, "start_seconds": 40.0 if configured else 3.0}
+    rules: dict[str, Any] = {"minimum": 1, "maximum": 1, "start_seconds": 40.0 if configured else 8.0}
     async with open_scaled(tmp_path, toys, **rules) as (house, _):
         await until(house, lambda: toys.toys)
         first = list(toys.toys)
@@ -209,7 +209,7 @@ async def test_a_restart_finds_what_an_earlier_start_began(tmp_path: Path, confi
 
 async def test_a_killed_worker_of_a_running_build_leaves_no_job_behind(tmp_path: Path) -> None:
     """Its remains go at once, but its lease is waited for: the job is lost in order and built elsewhere."""
-    async with open_scaled(tmp_path, lease_seconds=2.0, maximum=1) as (house, toys):
+    async with open_scaled(tmp_path, **SHORT_LEASE, maximum=1) as (house, toys):
         job_id = await house.submit()
         await until(house, lambda: toys.toys)
         (toy,) = toys.toys.values()

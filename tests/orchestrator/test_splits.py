@@ -10,17 +10,15 @@ import trio
 from blacktree.errors import Conflict, NotFound
 from blacktree.job import Image, Outcome
 from blacktree.rpc.peer import Assignment
-from tests.orchestrator.conftest import House, open_house
+from tests.orchestrator.conftest import SHORT_LEASE, House, open_house
 from tests.parts.toy_worker import ToyWorker, failed, lines
 
 AMD, ARM = "linux/amd64", "linux/arm64"
-CALM = {"lease_seconds": 60.0}
-"""No lease runs out here, however slow the machine is."""
 
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path, memory=True, **CALM) as opened:
+    async with open_house(tmp_path, memory=True) as opened:
         yield opened
 
 
@@ -173,7 +171,7 @@ async def test_a_cancel_while_the_parts_are_put_together(house: House) -> None:
 
 
 async def test_a_lost_worker_costs_its_part_a_try(tmp_path: Path) -> None:
-    async with open_house(tmp_path, memory=True, lease_seconds=4.0) as house:
+    async with open_house(tmp_path, memory=True, **SHORT_LEASE) as house:
         amd, arm = await both(house)
         job_id = await submit(house)
         first, second = await begun(amd, arm)
@@ -191,7 +189,7 @@ async def test_a_lost_worker_costs_its_part_a_try(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def life(directory: Path) -> AsyncIterator[tuple[House, ToyWorker, ToyWorker]]:
-    async with open_house(directory, **CALM) as house:
+    async with open_house(directory) as house:
         yield (house, *await both(house))
 
 
@@ -212,12 +210,12 @@ async def test_a_restart_between_the_parts(tmp_path: Path) -> None:
 
 
 async def test_a_restart_before_the_parts_are_made_and_after_a_cancel(tmp_path: Path) -> None:
-    async with open_house(tmp_path, **CALM) as house:
+    async with open_house(tmp_path) as house:
         amd = await house.worker("amd", platforms=[AMD], slots=1)
         await house.worker("arm", platforms=[ARM], slots=1)
         job_id = await submit(house)
         await amd.next_assignment()
-    async with open_house(tmp_path, **CALM) as house:
+    async with open_house(tmp_path) as house:
         whole = (await house.control.job(job_id)).job
         assert (whole.state, len(whole.parts)) == ("running", 2)
         assert (await house.control.cancel(job_id)).job.state == "canceled"

@@ -64,7 +64,7 @@ class PrivateEngine:
         """Its data directory."""
         return str(self.directory / "data")
 
-    def start(self, seconds: float = 40) -> None:
+    def start(self, seconds: float = 80) -> None:
         """Start it (again) and wait until it answers."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.directory / "engine.pid")

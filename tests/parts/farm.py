@@ -97,8 +97,7 @@ class Daemon:
 
     def children(self) -> list[int]:
         """Its child processes; a worker's guard is one."""
-        threads = Path(f"/proc/{self.pid}/task").iterdir()
-        return [int(each) for thread in threads for each in (thread / "children").read_text().split()]
+        return children_of(self.pid)
 
 
 class Farm:
@@ -231,6 +230,15 @@ class Farm:
                 with suppress(ProcessLookupError):
                     os.kill(daemon.pid, signal.SIGCONT)
                 daemon.kill()
+
+
+def children_of(pid: int) -> list[int]:
+    """The child processes of all its threads; threads may end meanwhile."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def _environ(section: str, settings: dict[str, Any]) -> dict[str, str]:

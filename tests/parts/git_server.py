@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.parts.rabbit import free_port
+
 ENVIRONMENT = {
     "PATH": os.environ.get("PATH", os.defpath),
     "HOME": "/nonexistent",
@@ -195,17 +197,15 @@ def git_server(root: Path, tls: ssl.SSLContext | None = None, host: str = "127.0
 @contextmanager
 def git_daemon(root: Path) -> Iterator[str]:
     """`git daemon` over `root`; yields `git://127.0.0.1:PORT`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     argv = ["git", "-c", "safe.directory=*", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
     argv += ["--reuseaddr", f"--base-path={root}", str(root)]
     process = subprocess.Popen(argv, env=ENVIRONMENT, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 40
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection(("127.0.0.1", port), 20).close()
                 break
             except OSError:
                 assert time.monotonic() < deadline, "git daemon did not start"

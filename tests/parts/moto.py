@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.parts.registry import free_port
+from tests.parts.rabbit import free_port
 
 ACCOUNT = "123456789012"
 PASSWORD = f"{ACCOUNT}-auth-token"
@@ -30,7 +30,7 @@ def moto_server(*, authenticated: bool = False) -> Iterator[str]:
         try:
             limit = time.monotonic() + 40
             while True:
-                with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/moto-api/", timeout=2):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/moto-api/", timeout=20):
                     break
                 assert process.poll() is None, Path(directory, "log").read_text()
                 assert time.monotonic() < limit, Path(directory, "log").read_text()

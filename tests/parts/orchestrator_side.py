@@ -54,6 +54,7 @@ class OrchestratorPart(TakesNoReplicas):
         self.lease_seconds = lease_seconds
         self.publish_seconds = publish_seconds
         self.away = False
+        self.missed = 0
         self.lose_answers = 0
         self.stores = True
         self.refusal = ""
@@ -139,6 +140,8 @@ class OrchestratorPart(TakesNoReplicas):
     async def _reach(self) -> None:
         await trio.lowlevel.checkpoint()
         if self.away:
+            self.missed += 1
+            self._ring()
             raise PeerLost("nobody answers")
 
     def _ring(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.parts.rabbit import free_port
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -21,13 +23,6 @@ class Registry:
 def can_start_registries() -> bool:
     """Whether `registry` can work here."""
     return shutil.which("docker-registry") is not None
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -53,9 +48,9 @@ def registry(users: dict[str, str] | None = None) -> Iterator[Registry]:
         with Path(directory, "log").open("wb") as log:
             process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
         try:
-            limit = time.monotonic() + 20
+            limit = time.monotonic() + 40
             while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 20):
                     break
                 assert process.poll() is None, Path(directory, "log").read_text()
                 assert time.monotonic() < limit, Path(directory, "log").read_text()
@@ -67,4 +62,4 @@ def registry(users: dict[str, str] | None = None) -> Iterator[Registry]:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(40)

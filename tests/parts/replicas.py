@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from blacktree.rpc.replica import (
 )
 from blacktree.runspec import Health, Port, Restart, RunSpec, Strategy, TcpCheck
 from tests.parts.orchestrator_side import OrchestratorPart
+from tests.parts.rabbit import free_port as free_port
 
 _revisions = itertools.count(1)
 
@@ -134,9 +134,9 @@ def a_run(front: int | None = None, *, command: Sequence[str] = (), **keys: Any)
         "health": Health(
             tcp=TcpCheck(port=80) if front else None,
             interval_seconds=0.2,
-            timeout_seconds=2,
+            timeout_seconds=30,
             retries=2,
-            start_seconds=20,
+            start_seconds=120,
         ),
         "restart": Restart(first_seconds=0.1, limit_seconds=0.5, most=5),
         "strategy": Strategy(drain_seconds=2, stop_seconds=1),
@@ -153,13 +153,6 @@ def an_order(image: str, run: RunSpec, name: ReplicaName | None = None, **keys: 
 def orders(*some: ReplicaOrder, worker: str = "w1") -> ReplicaOrders:
     """The next revision."""
     return ReplicaOrders(worker_id=worker, revision=next(_revisions), orders=list(some))
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def get(port: int, path: str = "/", seconds: float = 40) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-START_SECONDS = 20.0
+from tests.parts.rabbit import free_port
+
+START_SECONDS = 40.0
 
 
 def require_sshd() -> str:
@@ -39,9 +41,7 @@ class SshServer:
         self.key = directory / "user_key"
         (directory / "authorized_keys").write_text(make_key(self.key) + "\n")
         host_key = make_key(directory / "host_key")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.known = f"[127.0.0.1]:{self.port} {host_key}\n"
         self.log = directory / "log"
         settings = {
@@ -73,7 +73,7 @@ class SshServer:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as stream:
+                with socket.create_connection(("127.0.0.1", self.port), 20) as stream:
                     assert stream.recv(4) == b"SSH-"
                 return
             except OSError:

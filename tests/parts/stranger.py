@@ -44,7 +44,7 @@ class Stranger:
         """Publish each, persistent and confirmed; what is not bytes goes as JSON."""
         await trio.to_thread.run_sync(lambda: asyncio.run(self._publish(bodies, key, properties)))
 
-    async def take(self, queue: str, count: int = 1, seconds: float = 30) -> list[Got]:
+    async def take(self, queue: str, count: int = 1, seconds: float = 40) -> list[Got]:
         """So many messages; fails if they do not come."""
         return await trio.to_thread.run_sync(lambda: asyncio.run(self._take(queue, count, seconds)))
 

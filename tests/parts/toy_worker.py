@@ -186,7 +186,7 @@ class ToyWorker(RunsNoReplicas):
                 admission = await self.register()
                 task_status.started()
                 while True:
-                    with trio.move_on_after(admission.lease_seconds / 4):
+                    with trio.move_on_after(admission.lease_seconds / 10):
                         await self._wake.wait()
                     if self.silent:
                         await trio.sleep_forever()
@@ -196,7 +196,8 @@ class ToyWorker(RunsNoReplicas):
                         self.held.pop(each.name.job_id, None)
                     try:
                         answer = await self.report(*done)
-                        if not answer.known:
+                        # Silent by now: another of its name may have taken its place, and is not to be driven out.
+                        if not answer.known and not self.silent:
                             admission = await self.register()
                             if done:
                                 self._done = done + self._done

@@ -90,7 +90,7 @@ def _lines(job: dict[str, Any], events: list[dict[str, Any]], lines: Sequence[st
 async def told_once(url: str, jobs: dict[str, dict[str, Any]]) -> None:
     """`status.queue` has each ended job at least once, and never two stories of one."""
     stories: dict[str, set[bytes]] = defaultdict(set)
-    with trio.fail_after(30):
+    with trio.fail_after(40):
         while not set(jobs) <= set(stories):
             for body in await trio.to_thread.run_sync(read_all, url, "status.queue"):
                 stories[msgspec.json.decode(body)["job"]["id"]].add(body)

@@ -61,7 +61,7 @@ async def open_child(listen: str, gate: str = "open") -> AsyncIterator[Child]:
     try:
         yield Child(process)
     finally:
-        with trio.move_on_after(5, shield=True):
+        with trio.move_on_after(40, shield=True):
             process.kill()
             await process.wait()
         if process.stdout is not None:

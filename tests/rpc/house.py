@@ -51,7 +51,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(seconds: float = 50) -> AsyncIterator[House]:
+async def house(seconds: float = 100) -> AsyncIterator[House]:
     with trio.fail_after(seconds):
         async with open_island(), trio.open_nursery() as nursery:
             yield House(nursery)

@@ -12,7 +12,7 @@ from tests.parts.stranger import Stranger
 from tests.parts.truth import ended_once, told_once
 from tests.scenarios.test_stages import through
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
 SHORT = {"step": "1", "lines": 3, "line": "word {n}"}
 PRINTED = ["word 1", "word 2", "word 3"]

@@ -26,7 +26,7 @@ async def until_killed(directory: Path, seed: int, acknowledgements: int) -> dic
             partial(trio.run_process, command, stdout=subprocess.PIPE, cwd=ROOT, check=False)
         )
         assert process.stdout is not None
-        with trio.fail_after(30):
+        with trio.fail_after(50):
             async for chunk in process.stdout:
                 *whole, left = (left + chunk).split(b"\n")
                 for line in whole:

@@ -18,14 +18,16 @@ from blacktree.concurrency.island import open_island
 from blacktree.rpc.client import connect_worker
 from blacktree.rpc.peer import WorkerSide
 from blacktree.rpc.server import serve_orchestrator
+from tests.parts.farm import children_of
 from tests.parts.orchestrator_side import OrchestratorPart
 
 TOKEN = "join-token-of-the-test"
 PROGRAM = """
 import sys, msgspec, trio
 from blacktree.config import Config
-from blacktree.worker.daemon import serve
-trio.run(serve, msgspec.json.decode(sys.argv[1], type=Config))
+from blacktree.worker import daemon
+daemon.FAREWELL_SECONDS = 40.0  # the orchestrator is the test, which may stand still for a moment
+trio.run(daemon.serve, msgspec.json.decode(sys.argv[1], type=Config))
 """
 
 
@@ -38,8 +40,7 @@ class WorkerProcess:
 
     def children(self) -> list[int]:
         """Its child processes: the guard is the only one."""
-        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [int(each) for thread in threads for each in (thread / "children").read_text().split()]
+        return children_of(self.process.pid)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -53,7 +54,7 @@ def alive(pid: int) -> bool:
     """Whether the process runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -77,13 +78,13 @@ async def a_worker_process(tmp_path: Path, part: OrchestratorPart, **keys: Any) 
         address = await nursery.start(partial(serve_orchestrator, part, "127.0.0.1:0", join_token=TOKEN))
         process = await start(tmp_path, address, **keys)
         try:
-            await part.until(lambda: bool(part.registrations), 15)
+            await part.until(lambda: bool(part.registrations))
             async with connect_worker(part.registrations[-1].address, join_token=TOKEN) as side:
                 yield WorkerProcess(process, side)
         finally:
             if process.returncode is None:
                 process.kill()
-            with trio.move_on_after(5, shield=True):
+            with trio.move_on_after(40, shield=True):
                 await process.wait()
             nursery.cancel_scope.cancel()
 

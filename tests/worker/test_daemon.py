@@ -15,12 +15,14 @@ from blacktree.concurrency.island import open_island
 from blacktree.config import Config, WorkerConfig
 from blacktree.errors import BlacktreeError, EngineLost
 from blacktree.event import StepFinished
+from blacktree.job import Outcome
 from blacktree.providers.scripted import ScriptedProvider
 from blacktree.rpc.client import connect_worker
 from blacktree.rpc.peer import Assignment, AttemptName, StopOrder, WorkerSide
 from blacktree.rpc.server import serve_orchestrator
 from blacktree.worker.daemon import serve
 from blacktree.worker.identity import open_identity
+from blacktree.worker.lease import Lease
 from tests.parts.orchestrator_side import OrchestratorPart, an_assignment
 
 TOKEN = "join-token-of-the-test"
@@ -30,7 +32,7 @@ TOKEN = "join-token-of-the-test"
 async def a_worker(
     tmp_path: Path, part: OrchestratorPart, *, worker_token: str = TOKEN, **keys: Any
 ) -> AsyncIterator[tuple[WorkerSide, Callable[[], None]]]:
-    """A registered worker; what is given is its door, and what makes it leave."""
+    """A registered worker; what is given is its door, and what makes it leave. Its guard would kill this process."""
     (tmp_path / "token").write_text(worker_token)
     stop = trio.Event()
     async with open_island(), trio.open_nursery() as nursery:
@@ -48,7 +50,9 @@ async def a_worker(
         }
         config = Config(worker=WorkerConfig(**(settings | keys)))
         async with trio.open_nursery() as worker:
-            own = await worker.start(partial(serve, config, signals=False, stop=stop))
+            own = await worker.start(
+                partial(serve, config, signals=False, guarded=config.worker.provider == "docker", stop=stop)
+            )
             await part.until(lambda: bool(part.registrations))
             async with connect_worker(own, join_token=TOKEN) as side:
                 try:
@@ -58,7 +62,14 @@ async def a_worker(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_job_from_registration_to_outcome(tmp_path: Path) -> None:
+@pytest.fixture
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says something several times a second, however long its lease is."""
+    monkeypatch.setattr(Lease, "heartbeat_seconds", 0.3)
+
+
+async def test_a_job_from_registration_to_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blacktree.worker.daemon.FAREWELL_SECONDS", 40.0)
     part = OrchestratorPart()
     script = json.dumps([{"step": "1/1", "name": "RUN true", "lines": 3, "line": "hello {n}"}])
     assignment = an_assignment(script=script, tags=["v1"])
@@ -88,14 +99,14 @@ async def _building(side: WorkerSide, part: OrchestratorPart, assignment: Assign
 
 
 async def test_an_orchestrator_away_for_less_than_the_lease_misses_nothing(tmp_path: Path) -> None:
-    part = OrchestratorPart(lease_seconds=4.0)
+    part = OrchestratorPart()
     script = a_script(*[{"step": "s", "seconds": 0.02, "lines": 50, "line": f"{part_}.{{n}}"} for part_ in range(60)])
     assignment = an_assignment(script=script)
     async with a_worker(tmp_path, part) as (side, _):
         await side.run_jobs([assignment])
         await part.until(lambda: part.of(assignment.name).text != "")
         part.away = True
-        await trio.sleep(0.8)
+        await part.until(lambda: part.missed > 1)
         part.away = False
         part.lose_answers = 2
         assert (await part.outcome(assignment.name)).state == "succeeded"
@@ -110,27 +121,29 @@ async def test_an_orchestrator_away_for_longer_ends_the_builds_before_the_lease_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blacktree.worker.link.LONGEST_PAUSE_SECONDS", 0.1)
-    part = OrchestratorPart(lease_seconds=5.0)
+    # Three seconds from the end of the builds to that of the lease: so long this process may stand still.
+    part = OrchestratorPart(lease_seconds=9.0)
     assignment = an_assignment(script=LONG)
-    async with a_worker(tmp_path, part) as (side, _):
-        await _building(side, part, assignment)
-        part.away = True
-        last = trio.current_time()
-        with trio.fail_after(40):
-            while (await side.ping()).status.busy:
-                await trio.sleep(0.01)
-        assert trio.current_time() - last < 5.0
-        # Until the lease itself is over: then the worker gives up what it has of them.
-        await trio.sleep_until(last + 5.2)
-        part.forget()
-        part.away = False
-        await part.until(lambda: len(part.registrations) == 2)
-        assert part.registrations[1].running == []
-        assert part.of(assignment.name).outcome is None
+    story = ("no contact, build stops", "build ended", "lease over, attempt dropped")
+    with capture_logs() as logs:
+        async with a_worker(tmp_path, part) as (side, _):
+            await _building(side, part, assignment)
+            part.away = True
+            # Until the lease itself is over: then the worker gives up what it has of them.
+            with trio.fail_after(40):
+                while not any(each["event"] == story[-1] for each in logs):
+                    await trio.sleep(0.01)
+            assert [each["event"] for each in logs if each["event"] in story] == list(story)
+            assert not (await side.ping()).status.busy
+            part.forget()
+            part.away = False
+            await part.until(lambda: len(part.registrations) == 2)
+            assert part.registrations[1].running == []
+            assert part.of(assignment.name).outcome is None
 
 
-async def test_a_forgotten_worker_registers_again_and_its_builds_go_on(tmp_path: Path) -> None:
-    part = OrchestratorPart(lease_seconds=3.0)
+async def test_a_forgotten_worker_registers_again_and_its_builds_go_on(tmp_path: Path, quick_heartbeat: None) -> None:
+    part = OrchestratorPart()
     assignment = an_assignment(script=a_script({"step": "s", "lines": 1}, {"seconds": 0.5, "lines": 1, "line": "end"}))
     async with a_worker(tmp_path, part) as (side, _):
         await _building(side, part, assignment)
@@ -240,8 +253,8 @@ async def test_canceled_when_the_outcome_is_on_its_way(tmp_path: Path) -> None:
         assert (await part.outcome(assignment.name)).state == "succeeded"
 
 
-async def test_the_orchestrators_verdict_stops_a_build(tmp_path: Path) -> None:
-    part = OrchestratorPart(lease_seconds=1.0)
+async def test_the_orchestrators_verdict_stops_a_build(tmp_path: Path, quick_heartbeat: None) -> None:
+    part = OrchestratorPart()
     one, two = an_assignment("one", script=LONG), an_assignment("two", script=LONG)
     async with a_worker(tmp_path, part) as (side, _):
         await _building(side, part, one)
@@ -272,8 +285,8 @@ async def test_the_same_job_again_and_a_lying_one(tmp_path: Path) -> None:
         assert (await side.ping()).status.busy == 2
 
 
-async def test_a_drained_worker_finishes_and_takes_nothing(tmp_path: Path) -> None:
-    part = OrchestratorPart(lease_seconds=1.0)
+async def test_a_drained_worker_finishes_and_takes_nothing(tmp_path: Path, quick_heartbeat: None) -> None:
+    part = OrchestratorPart()
     assignment = an_assignment(script=a_script({"step": "s", "lines": 1}, {"seconds": 0.5}))
     async with a_worker(tmp_path, part) as (side, _):
         await _building(side, part, assignment)
@@ -347,9 +360,11 @@ async def test_without_proof_nothing_is_called_canceled_and_nothing_is_taken(
     part = OrchestratorPart()
     stuck = {"on": True}
     sweep = ScriptedProvider.sweep
+    told: list[Outcome | None] = []
 
     async def sweeping(self: ScriptedProvider, alive: Collection[str]) -> list[str]:
         if stuck["on"] and self._left:
+            told.append(part.of(assignment.name).outcome)
             raise EngineLost("the engine is away")
         return await sweep(self, alive)
 
@@ -361,7 +376,8 @@ async def test_without_proof_nothing_is_called_canceled_and_nothing_is_taken(
         with trio.fail_after(40):
             while "unproven" not in (await side.ping()).status.refusal:
                 await trio.lowlevel.checkpoint()
-        assert part.of(assignment.name).outcome is None
+        # Before anything was called canceled, the proof was tried.
+        assert told[0] is None
         [refused] = await side.run_jobs([an_assignment("b")])
         assert refused.code == "unproven"
         outcome = await part.outcome(assignment.name)

@@ -1,6 +1,7 @@
 """A front port over real sockets."""
 
 import resource
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -128,10 +129,13 @@ async def test_new_connections_go_to_the_new_place_and_old_ones_stay() -> None:
 
 async def test_a_place_that_has_just_died_costs_nobody_anything() -> None:
     async with house() as here:
-        dead = Place("dead", "127.0.0.1", free_port())
-        here.front.lead_to([dead, await here.server(says(b"alive"), "alive")])
-        assert [await here.ask() for _ in range(6)] == [b"alive"] * 6
-        assert here.traffic.count("dead") == 0
+        # Nobody listens there, and nobody else can.
+        with socket.socket() as kept:
+            kept.bind(("127.0.0.1", 0))
+            dead = Place("dead", *kept.getsockname())
+            here.front.lead_to([dead, await here.server(says(b"alive"), "alive")])
+            assert [await here.ask() for _ in range(6)] == [b"alive"] * 6
+            assert here.traffic.count("dead") == 0
 
 
 async def test_connections_wait_for_a_place() -> None:
@@ -154,6 +158,7 @@ async def test_who_waits_too_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fronts, "WAIT_SECONDS", 0.1)
     async with house() as here:
         assert await here.ask() == b""
+        monkeypatch.undo()
         here.front.lead_to([await here.server(says(b"well"))])
         assert await here.ask() == b"well"
 

@@ -94,7 +94,7 @@ async def test_output_of_what_is_not_ordered_any_more_is_sent_and_swept(tmp_path
         assert sorted(path.name for path in logs.iterdir()) == ["shop.1.0.1", "shop.1.0.2"]
         # One of them is ordered again: it goes on with its numbers.
         await side.apply_replicas(
-            orders(an_order("app:1", a_run(command=["print", "new", "sleep", "9"]), generation=2))
+            orders(an_order("app:1", a_run(command=["print", "new", "sleep", "600"]), generation=2))
         )
         await part.state(named(), "healthy", generation=2)
         assert part.states.keys() == {named()}

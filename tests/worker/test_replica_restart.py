@@ -60,7 +60,7 @@ async def test_a_worker_that_comes_back_adopts_what_runs(tmp_path: Path, base: s
         address = await nursery.start(partial(serve_orchestrator, part, "127.0.0.1:0", join_token=TOKEN))
         process = await start(tmp_path, address, **keys)
         try:
-            await part.until(lambda: bool(part.registrations), 15)
+            await part.until(lambda: bool(part.registrations))
             async with connect_worker(part.registrations[-1].address, join_token=TOKEN) as side:
                 await side.apply_replicas(wanted)
             await part.serving(named())
@@ -204,7 +204,7 @@ async def test_an_engine_that_is_restarted_gets_its_replicas_back(tmp_path: Path
     part = ReplicaPart()
     with engines.private_engine() as own:
         image = engines.ensure_base(own.socket)
-        health = Health(command=["true"], interval_seconds=0.2)
+        health = Health(command=["true"], interval_seconds=0.2, timeout_seconds=30)
         async with a_worker(tmp_path, part, provider="docker", engine=own.socket) as (side, _):
             await side.apply_replicas(orders(an_order(image, a_run(command=["sleep", "600"], health=health))))
             before = await part.state(named(), "healthy", seconds=40)

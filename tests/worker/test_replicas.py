@@ -100,21 +100,21 @@ async def test_a_switch_under_load_loses_nothing(tmp_path: Path, base: str) -> N
             await running.until(lambda: len(running.answers) > before + 20)
             assert running.answers[-1][1] == "two"
         assert running.lost == []
-        texts = [text for _, text, _ in sorted(running.answers)]
-        # In one step: once the new one has answered, the old one does not answer any more.
-        assert "one" not in texts[texts.index("two") + 5 :]
+        # In one step: whoever comes once the new one has answered is not answered by the old one.
+        switched = min(begin + took for begin, text, took in running.answers if text == "two")
+        assert {text for begin, text, _ in running.answers if begin > switched} == {"two"}
 
 
 async def test_a_version_that_never_becomes_healthy_leaves_the_old_one_alone(tmp_path: Path, base: str) -> None:
     part, port = ReplicaPart(), free_port()
     first = an_order(base, a_run(port, command=httpd("one")), named(1))
-    health = Health(http=HttpCheck(port=80), interval_seconds=0.2, timeout_seconds=0.5, start_seconds=0.5)
+    health = Health(http=HttpCheck(port=80), interval_seconds=0.2, timeout_seconds=0.5, start_seconds=3)
     silent = a_run(port, command=["/bin/sh", "-c", "echo up; exec sleep 600"], health=health, restart=Restart(most=0))
     async with keeping(tmp_path, part) as side:
         await side.apply_replicas(orders(first, an_order(base, silent, named(2))))
         state = await part.state(named(2), "failed")
         assert state.code == "budget_used_up"
-        assert "did not become healthy in 0.5 s" in state.reason
+        assert "did not become healthy in 3 s" in state.reason
         assert state.last_lines == ["up"]
         assert await get(port) == "one"
 
@@ -165,21 +165,21 @@ async def test_killed_after_it_was_healthy_it_comes_back(tmp_path: Path, base: s
 async def test_out_of_memory_is_told(tmp_path: Path, base: str) -> None:
     part = ReplicaPart()
     # tail keeps a line without an end in memory.
-    run = a_run(
-        command=["/bin/sh", "-c", "sleep 1.5; tail /dev/zero"], memory_bytes=8 << 20, restart=Restart(on_exit="never")
-    )
+    script = "until test -e /tmp/go; do sleep 0.1; done; tail /dev/zero"
+    run = a_run(command=["/bin/sh", "-c", script], restart=Restart(on_exit="never"))
     async with keeping(tmp_path, part) as side:
         await side.apply_replicas(orders(an_order(base, run)))
+        await part.state(named(), "healthy")
+        await docker("exec", *await containers_of(owner_of(tmp_path / "state")), "touch", "/tmp/go")
         state = await part.state(named(), "failed")
         assert (state.code, state.oom_killed, state.exit_code) == ("oom_killed", True, 137)
         assert "out of memory" in state.reason
-        assert any(each.state == "healthy" for each in part.seen)
 
 
 async def test_a_check_by_command_and_a_replica_that_turns_unhealthy(tmp_path: Path, base: str) -> None:
     part = ReplicaPart()
     script = "touch /tmp/well; echo up; sleep 600"
-    health = Health(command=["test", "-e", "/tmp/well"], interval_seconds=0.2, retries=2)
+    health = Health(command=["test", "-e", "/tmp/well"], interval_seconds=0.2, timeout_seconds=30, retries=2)
     run = a_run(command=["/bin/sh", "-c", script], health=health)
     async with keeping(tmp_path, part) as side:
         await side.apply_replicas(orders(an_order(base, run)))
@@ -344,7 +344,7 @@ async def test_no_contact_for_too_long_ends_those_that_may_start_elsewhere(tmp_p
                 await trio.sleep(0.1)
         assert await get(port) == "one"
         part.deaf = False
-        await part.until(lambda: named(1, 0) in part.states and part.states[named(1, 0)].code == "cut_off", 20)
+        await part.until(lambda: named(1, 0) in part.states and part.states[named(1, 0)].code == "cut_off")
         assert part.replica_reports[-1].revision == 0
         await side.apply_replicas(orders(movable, staying))
         await part.state(named(1, 0), "healthy")

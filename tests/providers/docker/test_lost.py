@@ -35,7 +35,7 @@ async def test_killed_in_mid_build(own: PrivateEngine, builder: str) -> None:
     asked = request(f"RUN echo under way; (setsid sh -c 'sleep 1000; true' {word} &) ; sleep 1000", builder=builder)
     lost: list[BaseException] = []
     async with open_provider("docker", settings) as provider:
-        with trio.fail_after(50):
+        with trio.fail_after(100):
             async with trio.open_nursery() as nursery:
 
                 async def build() -> None:
@@ -62,7 +62,7 @@ async def test_a_sweep_ends_what_an_engine_left_that_was_killed(own: PrivateEngi
     asked = request(f"RUN echo under way; (setsid sh -c 'sleep 1000; true' {word} &) ; sleep 1000")
     async with open_provider("docker", settings) as provider:
         traits_root = own.root
-        with trio.fail_after(50):
+        with trio.fail_after(100):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_lost, provider, asked, sink)
                 await sink.until(b"under way")

@@ -1,5 +1,6 @@
 """Lines out of bytes: independent of the split, bounded, quick."""
 
+import sys
 import time
 import tracemalloc
 from itertools import pairwise
@@ -102,16 +103,24 @@ def test_single_bytes_of_a_long_line_cost_no_more_than_their_number() -> None:
             splitter.feed(b"q")
         return time.process_time() - started
 
-    # Ten times as many; were each copied with all before it, it would be a hundred times.
-    assert cost(200_000) < 40 * cost(20_000)
+    # Ten times as many; were each copied with all before it, it would be a hundred times, however often one looks.
+    assert any(cost(200_000) < 40 * cost(20_000) for _ in range(10))
 
 
-def test_ordinary_text_is_quick() -> None:
-    """At least 60 MB/s even on a busy machine; the report has the real number."""
+def test_ordinary_text_is_not_taken_line_by_line() -> None:
+    """Counted in calls, of Python's own too: a few a chunk, which has a thousand lines. `bin/bench` has the speed."""
     chunk = (b"#12 0.345 copying a file of ordinary length to where it belongs\n" * 1024)[: 64 * 1024]
     splitter = LineSplitter()
-    started = time.perf_counter()
-    for _ in range(400):
-        splitter.feed(chunk)
-    speed = 400 * len(chunk) / (time.perf_counter() - started)
-    assert speed > 60e6
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        for _ in range(10):
+            splitter.feed(chunk)
+    finally:
+        sys.setprofile(None)
+    assert calls < 10 * 100

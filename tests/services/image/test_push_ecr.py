@@ -91,7 +91,7 @@ def make(tmp_path: Path, provider: Provider, moto: str, host: str) -> MakeBuild:
 
 
 async def run(build: Build) -> None:
-    with trio.fail_after(50):
+    with trio.fail_after(100):
         await BuildStep().run(build)
         await PushStep().run(build)
 
