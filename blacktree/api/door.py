@@ -13,7 +13,7 @@ import trio
 from blacktree.api.access import unauthorized
 from blacktree.api.auth import Auth, is_loopback
 from blacktree.api.budget import Budget
-from blacktree.api.exchange import Conversation
+from blacktree.api.exchange import LINGER_SECONDS, Conversation
 from blacktree.api.frame import Frames, close_frame
 from blacktree.api.gate import Gate, plain_headers
 from blacktree.api.http import make_app
@@ -198,7 +198,7 @@ class Door:
                 nursery.start_soon(end_when_expired)
             await session.run(wire)
         wire.farewell = b""
-        await wire.linger(0.5, 16 << 20)
+        await wire.linger(LINGER_SECONDS, 16 << 20)
 
 
 def _wants_websocket(request: h11.Request) -> bool:

@@ -76,6 +76,7 @@ class WorkerChild:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self.pid: int | None = None
+        self.ends = 0
 
     async def end(self) -> None:
         """End it for good; returns when it is gone. It leaves the farm in order if that still answers."""
@@ -102,6 +103,7 @@ class WorkerChild:
                 with trio.CancelScope(shield=True):
                     await self._stop(process)
                 self.pid = None
+            self.ends += 1
             if trio.current_time() - began > HEALTHY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.warning("the worker process ended: starting it again", exit=code, pause_seconds=pause)

@@ -12,6 +12,7 @@ from blacktree.cli.options import config_option, debug_option
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blacktree.cli.child import WorkerChild
     from blacktree.cli.farm import AnnouncedDoor
     from blacktree.config import Config
     from blacktree.keyfile import KeyPlace
@@ -26,6 +27,8 @@ Examples:
 Ctrl-C or SIGTERM ends it: running builds get ten seconds, then go back to the queue for the next start.
 """
 
+# For its process to come up, which a small or busy machine takes its time for, and then for it to take builds.
+WORKER_START_SECONDS = 30.0
 WORKER_WAIT_SECONDS = 8.0
 # After the grace: the last reports and the worker's own shields.
 WORKER_END_SECONDS = 10.0
@@ -133,19 +136,26 @@ async def _run(config: "Config", state: Path, config_file: str | None, keys: "Ca
             )
             await farm.start(start)
             await outer.start(child.run)
-            outer.start_soon(_announce, config, state, opened[0], controls[0])
+            outer.start_soon(_announce, config, state, opened[0], controls[0], child)
         outer.cancel_scope.cancel()
 
 
-async def _announce(config: "Config", state: Path, door: "AnnouncedDoor", control: "Control") -> None:
+async def _announce(
+    config: "Config", state: Path, door: "AnnouncedDoor", control: "Control", child: "WorkerChild"
+) -> None:
     """Say where everything is, once there is a worker or it is clear that none comes soon."""
     import trio
 
-    found: WorkerView | None = None
+    def look() -> "WorkerView | None":
+        return next((worker for worker in control.workers() if worker.state != "dead"), None)
+
+    with trio.move_on_after(WORKER_START_SECONDS):
+        while (found := look()) is None and not child.ends:
+            await trio.sleep(0.05)
     with trio.move_on_after(WORKER_WAIT_SECONDS):
         while found is None or found.refusal:
-            found = next((worker for worker in control.workers() if worker.state != "dead"), None)
             await trio.sleep(0.05)
+            found = look()
     rows = [("viewer", f"{door.url}/"), ("token", config.orchestrator.token_file), ("state", str(state))]
     rows.append(("worker", worker_line(found)))
     if sys.stdout.isatty():

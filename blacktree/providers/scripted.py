@@ -3,14 +3,16 @@
 The script is the build argument `SCRIPT` of the job itself: a JSON list of actions, each an object with any of
 
 - `step`, `name`: which step this belongs to (else the one before), and its name for people;
-- `seconds`: wait so long first; `lines` and `line`: print `line` so many times, numbered where it has `{n}`;
+- `seconds`: wait so long first; `until`: wait for a file at this path, on the worker's machine;
+- `lines` and `line`: print `line` so many times, numbered where it has `{n}`;
 - `bytes_base64`: print these bytes; `stream`: `stdout` (default) or `stderr`;
 - `progress`: `[current, total]`; `notice`: `[code, text]`; `cached`: the step came from the cache;
 - `exit`: not 0 fails the build with this exit code; `error`: `{"code", "message", "again", "engine"}` fails it
   otherwise (`engine` true: as if the engine were lost);
 - `push` true: this is done by the push of the image, not by its build;
 - `beside`: scripts that are followed beside each other, each with steps of its own; the step before has ended then;
-- `cancel_seconds`: from here on the end of a cancelled build takes this long to prove; `unproven`: it cannot be proven.
+- `cancel_seconds`: from here on the end of a cancelled build takes this long to prove, or, with `cancel_until`, until
+  there is a file at this path; `unproven`: it cannot be proven.
 
 No script: the build succeeds at once. Equal requests give equal image ids, and an image's digest is its id.
 """
@@ -30,6 +32,8 @@ from blacktree.providers.docker.scope import open_tasks
 from blacktree.providers.scripted_containers import ScriptedContainers
 
 CHUNK_LINES = 1000
+LOOK_SECONDS = 0.02
+LONGEST_SECONDS = 3600.0
 
 # Looser than the distribution project's grammar: enough to refuse what every engine does.
 _REFERENCE = re.compile(
@@ -53,6 +57,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: str = ""
     name: str = ""
     seconds: float = 0.0
+    until: str = ""
     lines: int = 0
     line: str = "line {n}"
     bytes_base64: bytes = b""
@@ -63,6 +68,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exit: int = 0
     error: Failing | None = None
     cancel_seconds: float | None = None
+    cancel_until: str | None = None
     unproven: bool | None = None
     push: bool = False
     beside: list[list["Action"]] = []
@@ -76,6 +82,7 @@ class _Running:
 
     def __init__(self) -> None:
         self.cancel_seconds = 0.0
+        self.cancel_until = ""
         self.unproven = False
 
 
@@ -104,7 +111,7 @@ class ScriptedProvider:
             await self._follow(script, running, sink)
         except trio.Cancelled:
             with trio.move_on_after(running.cancel_seconds, shield=True):
-                await trio.sleep_forever()
+                await (_there(running.cancel_until) if running.cancel_until else _never())
             if running.unproven:
                 raise Unproven(f"the script of {request.job_id} says so") from None
             raise
@@ -211,10 +218,14 @@ class ScriptedProvider:
     async def _act(self, action: Action, step: str, running: _Running, sink: Sink) -> None:
         if action.cancel_seconds is not None:
             running.cancel_seconds = action.cancel_seconds
+        if action.cancel_until is not None:
+            running.cancel_until, running.cancel_seconds = action.cancel_until, LONGEST_SECONDS
         if action.unproven is not None:
             running.unproven = action.unproven
         if action.seconds:
             await trio.sleep(action.seconds)
+        if action.until:
+            await _there(action.until)
         if action.beside:
             await self._beside(action.beside, running, sink)
         for start in range(0, action.lines, CHUNK_LINES):
@@ -259,6 +270,16 @@ class ScriptedProvider:
             self._left[job_id] = left
         else:
             self._left.pop(job_id, None)
+
+
+async def _there(path: str) -> None:
+    """Until this file is there; nothing tells of it, so it is looked for."""
+    while not await trio.Path(path).exists():
+        await trio.sleep(LOOK_SECONDS)
+
+
+async def _never() -> None:
+    await trio.sleep_forever()
 
 
 async def _finish(sink: Sink, step: str, name: str, cached: bool, began: float, *, ok: bool) -> None:

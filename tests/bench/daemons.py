@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench.bench import Bench, end, environment, running
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 
 START_SECONDS = 30.0
 

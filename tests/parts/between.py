@@ -5,6 +5,8 @@ import socket
 import threading
 from types import TracebackType
 
+from tests.parts.ports import free_port
+
 
 class Between:
     """Hands bytes on, to and from the server at `url`; `url` of this is where clients come."""
@@ -12,11 +14,13 @@ class Between:
     def __init__(self, url: str) -> None:
         host, _, port = url.partition("://")[2].partition(":")
         self._server = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port = self._listener.getsockname()[1]
+        # One that can be had again: while the cable is cut, clients knock at it.
+        self._port = free_port()
+        self._listener = socket.create_server(("127.0.0.1", self._port))
         self.url = f"http://127.0.0.1:{self._port}"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._whole = True
 
     def __enter__(self) -> "Between":
         self._accept(self._listener)
@@ -33,12 +37,14 @@ class Between:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
+            self._whole = False
             for each in self._open:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
 
     def join(self) -> None:
         """Connections are taken again, at the same place."""
+        self._whole = True
         self._listener = socket.create_server(("127.0.0.1", self._port))
         self._accept(self._listener)
 
@@ -51,6 +57,11 @@ class Between:
                 client, _ = listener.accept()
                 server = socket.create_connection(self._server)
                 with self._lock:
+                    if not self._whole:
+                        # Taken the moment before the cut.
+                        client.close()
+                        server.close()
+                        return
                     self._open |= {client, server}
                 threading.Thread(target=self._hand_on, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._hand_on, args=(server, client), daemon=True).start()

@@ -18,13 +18,14 @@ import trio
 from blacktree.client import Client
 from blacktree.errors import BlacktreeError, Unavailable
 from tests.parts.nest import Forked, fits, nest
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SLOW = 40.0
 """Seconds within which anything here happens, also on a machine with much to do."""
-SHORT_LEASE = {"lease_seconds": 5}
-"""For a test that sees a lease run out. All others have one that no busy machine uses up."""
+SHORT_LEASE = {"lease_seconds": 8}
+"""For a test that sees a lease run out, and must not see that of a worker which is well, though all stand still for
+seconds. All others have one that no busy machine uses up."""
 
 
 class Daemon:
@@ -233,12 +234,14 @@ class Farm:
 
 
 def children_of(pid: int) -> list[int]:
-    """The child processes of all its threads; threads may end meanwhile."""
-    found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, (thread / "children").read_text().split())
-    return found
+    """The child processes of all its threads. A look during which one ended is made again: others have its children."""
+    while True:
+        try:
+            threads = Path(f"/proc/{pid}/task").iterdir()
+            return [int(each) for thread in threads for each in (thread / "children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            if not Path(f"/proc/{pid}").exists():
+                return []
 
 
 def _environ(section: str, settings: dict[str, Any]) -> dict[str, str]:

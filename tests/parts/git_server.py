@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 
 ENVIRONMENT = {
     "PATH": os.environ.get("PATH", os.defpath),

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 
 ACCOUNT = "123456789012"
 PASSWORD = f"{ACCOUNT}-auth-token"
@@ -28,7 +28,7 @@ def moto_server(*, authenticated: bool = False) -> Iterator[str]:
         with Path(directory, "log").open("wb") as log:
             process = subprocess.Popen(program, stdout=log, stderr=log, env=environ)
         try:
-            limit = time.monotonic() + 40
+            limit = time.monotonic() + 60
             while True:
                 with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/moto-api/", timeout=20):
                     break

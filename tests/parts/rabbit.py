@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -20,24 +19,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.parts.ports import free_port as free_port
+
 START_SECONDS = 100.0
 CALL_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now.
-
-    Below the range from which systems take the ports of clients: while the node is down, a client that knocks at
-    its port could otherwise be given that very port, and the node could not come back.
-    """
-    while True:
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def find_server() -> Path | None:

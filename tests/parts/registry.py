@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def registry(users: dict[str, str] | None = None) -> Iterator[Registry]:
         finally:
             process.terminate()
             try:
-                process.wait(5)
+                process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(40)

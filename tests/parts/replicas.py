@@ -23,7 +23,7 @@ from blacktree.rpc.replica import (
 )
 from blacktree.runspec import Health, Port, Restart, RunSpec, Strategy, TcpCheck
 from tests.parts.orchestrator_side import OrchestratorPart
-from tests.parts.rabbit import free_port as free_port
+from tests.parts.ports import free_port as free_port
 
 _revisions = itertools.count(1)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 
 START_SECONDS = 40.0
 

@@ -62,7 +62,7 @@ class Stranger:
         mark = "MARKMARK"
         properties = Basic.Properties(message_id=mark, delivery_mode=2, headers={mark: 1})
         login = Connection.StartOk({}, "PLAIN", f"\0{url.username}\0{url.password}", "en_US")
-        with socket.create_connection((url.hostname, url.port), 10) as stream:
+        with socket.create_connection((url.hostname, url.port), 40) as stream:
             reader = stream.makefile("rb")
 
             def say(*frames: FrameTypes, channel: int = 0) -> None:

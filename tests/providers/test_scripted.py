@@ -4,10 +4,12 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from blacktree.errors import EngineLost, StepFailed
 from blacktree.providers import open_provider
@@ -48,6 +50,34 @@ class TestContract(ProviderSuite):
 
     def pushable(self, job_id: str) -> BuildRequest:
         return a_request(job_id, {"push": True, "seconds": 3600 if self.hangs else 0})
+
+
+async def test_it_waits_for_files(provider: Provider, tmp_path: Path) -> None:
+    go, let = tmp_path / "go", tmp_path / "let"
+    sink, ended = Recorder(), trio.Event()
+    script = ({"lines": 1}, {"until": str(go), "cancel_until": str(let)}, {"lines": 1}, {"seconds": 3600})
+
+    async def build() -> None:
+        try:
+            await provider.build(a_request("a", *script), sink)
+        finally:
+            ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(build)
+        with trio.fail_after(40):
+            for file, lines in ((None, 1), (go, 2)):
+                if file is not None:
+                    file.touch()
+                while sink.text.count(b"line") < lines:
+                    await trio.sleep(0.01)
+                assert not ended.is_set()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                assert not ended.is_set()
+                let.touch()
+                await ended.wait()
 
 
 async def test_no_script_succeeds_at_once_and_equal_requests_give_equal_images(provider: Provider) -> None:

@@ -249,7 +249,7 @@ async def test_a_host_that_hangs(world: World) -> None:
 
 
 async def test_a_host_that_is_not_there_and_one_that_talks_nonsense(world: World) -> None:
-    from tests.parts.registry import free_port
+    from tests.parts.ports import free_port
 
     ended = await world.farm.failed(f"http://127.0.0.1:{free_port()}/app", "host_unreachable", max_attempts=2)
     assert (ended.job["tries"], ended.error["retryable"]) == (2, True)

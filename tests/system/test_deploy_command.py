@@ -14,7 +14,7 @@ import pytest
 from tests.parts.build_farm import BuildFarm, nonce, open_build_farm, open_engine
 from tests.parts.engine import BASE
 from tests.parts.git_server import make_repository
-from tests.parts.rabbit import free_port
+from tests.parts.ports import free_port
 from tests.parts.whole_farm import command_line
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]
