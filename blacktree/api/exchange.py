@@ -23,6 +23,7 @@ from blacktree.errors import BadRequest, BlacktreeError, TooLarge
 MAXIMUM_HEAD_BYTES = 32 * 1024
 IDLE_SECONDS = 60.0
 HALF_CLOSED_SECONDS = 10.0
+SLOW_LINGER_SECONDS = 1.0  # whoever was refused for being slow
 LINGER_SECONDS = 10.0  # a client behind a thin line sends for long before it listens
 _LINGER_BYTES = 32 << 20  # what GitHub may send is 25 MB: its refusal must arrive
 WEBHOOKS_PATH = "/api/v1/webhooks/"
@@ -104,7 +105,7 @@ class Conversation:
             await self._wire.send_all(data)
         except (h11.LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
             return
-        await self._wire.linger(LINGER_SECONDS, _LINGER_BYTES)
+        await self._wire.linger(SLOW_LINGER_SECONDS if status == 408 else LINGER_SECONDS, _LINGER_BYTES)
 
     def replay(self, request: h11.Request) -> None:
         """Put the head back on the wire, for another protocol to read."""

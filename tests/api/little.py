@@ -232,7 +232,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    control: Little | None = None, *, listen: str = "127.0.0.1:0", seconds: float = 50, **limits: Any
+    control: Little | None = None, *, listen: str = "127.0.0.1:0", seconds: float = 100, **limits: Any
 ) -> AsyncIterator[House]:
     """A farm's front on loopback, for so many seconds. `limits` are fields of `DoorConfig`."""
     with trio.fail_after(seconds):

@@ -25,7 +25,7 @@ from tests.api.little import SPEC, House, open_house
 from tests.api.talk import Answer, ask, raw, talking, until
 from tests.rpc.certificates import Authority
 
-SLOW = 50.0
+SLOW = 100.0
 JSON = {"Content-Type": "application/json"}
 OTHER: dict[str, Any] = {"repository": "https://example.test/others/app.git"}
 TEAM = ["example.test/team/**"]

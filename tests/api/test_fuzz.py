@@ -111,7 +111,7 @@ def run(test: Any, *args: Any) -> None:
     """A house for each example: what one breaks, the next must not hide."""
 
     async def whole() -> None:
-        async with open_house(head_seconds=5, body_seconds=5, seconds=20) as house:
+        async with open_house(head_seconds=30, body_seconds=30) as house:
             await test(house, *args)
             await still_serves(house)
 

@@ -35,7 +35,7 @@ async def hooked(directory: Path, **door: Any) -> AsyncIterator[House]:
 
 
 JSON = {"Content-Type": "application/json"}
-PROXIED: dict[str, Any] = {"trusted_proxies": ["127.0.0.1"]}
+PROXIED: dict[str, Any] = {"trusted_proxies": ["127.0.0.1"], "body_seconds": 600.0}
 
 
 def begun(path: str, address: str) -> bytes:

@@ -46,7 +46,7 @@ async def test_ids_and_names_come_from_the_farm(patient: pytest.MonkeyPatch) -> 
     async def asked(*words: str, incomplete: str = "") -> list[str]:
         return await trio.to_thread.run_sync(partial(complete, *words, incomplete=incomplete))
 
-    async with open_house(seconds=50) as house:
+    async with open_house() as house:
         patient.setenv("BLACKTREE_SERVER", house.address)
         waits, ended = await house.control.new_job(), await house.control.new_job()
         await house.control.finish(ended, JobState.SUCCEEDED)

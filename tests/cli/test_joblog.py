@@ -20,6 +20,7 @@ from blacktree.job import StepRecord
 from blacktree.storage.base import Decision
 from tests.api.little import TOKEN, House, Little, open_house
 from tests.api.talk import until
+from tests.parts.ports import free_port
 
 
 async def put(control: Little, job_id: str, *records: Record) -> None:
@@ -49,7 +50,7 @@ async def read(house: House, job_id: str, wanted: Wanted, *, from_seq: int = 1, 
 
 
 async def test_grep_is_answered_by_the_server(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_house(seconds=50) as house:
+    async with open_house() as house:
         job_id = await a_log(house.control)
         assert await read(house, job_id, Wanted(re.compile("error"))) == 0
         assert capsys.readouterr().out.splitlines() == ["error: one", "\x1b[1merr\x1b[0mor: three", "error: four"]
@@ -60,7 +61,7 @@ async def test_grep_is_answered_by_the_server(capsys: pytest.CaptureFixture[str]
 
 
 async def test_options_combine_and_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_house(seconds=50) as house:
+    async with open_house() as house:
         job_id = await a_log(house.control)
         whole = Wanted()
         assert await read(house, job_id, whole, as_json=True) == 0
@@ -77,7 +78,7 @@ async def test_options_combine_and_json_stays_json(capsys: pytest.CaptureFixture
 
 
 async def test_a_step_that_is_none_is_exit_2_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_house(seconds=50) as house:
+    async with open_house() as house:
         job_id = await a_log(house.control)
         assert await read(house, job_id, Wanted(step="biuld")) == 2
         assert "no step 'biuld'; there are: RUN make · RUN test" in capsys.readouterr().err
@@ -88,7 +89,7 @@ async def test_a_step_that_is_none_is_exit_2_with_those_that_are(capsys: pytest.
 
 
 async def test_a_step_that_began_before_the_place_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_house(seconds=50) as house:
+    async with open_house() as house:
         job_id = await a_log(house.control)
         step = StepRecord(step="2", name="RUN test", attempt=1)
         await house.control.store.change(
@@ -119,11 +120,10 @@ async def test_following_with_grep_goes_on_where_the_search_ended_and_survives_r
             codes.clear()
             wanted = Wanted(re.compile(pattern), "make")
             job_id = await a_log(control)
-            address = "127.0.0.1:0"
+            address = f"127.0.0.1:{free_port()}"
             for restart in range(3):
-                async with open_house(control, listen=address, seconds=50) as house:
+                async with open_house(control, listen=address) as house:
                     if restart == 0:
-                        address = house.address
 
                         async def follow(house: House = house, job_id: str = job_id, wanted: Wanted = wanted) -> None:
                             codes.append(await read(house, job_id, wanted, following=True))
@@ -142,7 +142,7 @@ async def test_following_with_grep_goes_on_where_the_search_ended_and_survives_r
 
 
 async def test_a_search_hands_out_long_results_in_stretches() -> None:
-    async with open_house(seconds=50) as house, Client(house.address, TOKEN) as client:
+    async with open_house() as house, Client(house.address, TOKEN) as client:
         job_id = await house.control.new_job()
         for part in range(6):
             await put(house.control, job_id, lines("1", *(f"hit {part}.{n} {'x' * 1000}" for n in range(500))))
@@ -161,7 +161,7 @@ async def test_a_search_hands_out_long_results_in_stretches() -> None:
 
 
 async def test_a_place_is_found_in_few_questions() -> None:
-    async with open_house(seconds=50) as house, Client(house.address, TOKEN) as client:
+    async with open_house() as house, Client(house.address, TOKEN) as client:
         job_id = await house.control.new_job()
         assert await end_of_log(client, job_id) == 2
         await house.control.print(job_id, [str(number) for number in range(2, 1000)])

@@ -14,7 +14,7 @@ from tests.api.talk import ask
 from tests.cli.running import Ran, one_line, run
 from tests.parts.receiver import SECRET, open_receiver
 
-SLOW = 55.0
+SLOW = 100.0
 
 
 async def test_declared_listed_tried_changed_removed() -> None:

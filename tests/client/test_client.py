@@ -1,5 +1,7 @@
 """The client against a real door: calls, watches, lost connections and restarts."""
 
+import socket
+
 import pytest
 import trio
 import trio.testing
@@ -9,6 +11,7 @@ from blacktree.errors import BadRequest, Conflict, NotAllowed, NotFound, TooLarg
 from blacktree.job import JobState
 from tests.api.little import SPEC, TOKEN, Little, open_house
 from tests.api.talk import until
+from tests.parts.ports import free_port
 
 
 async def test_every_call() -> None:
@@ -45,8 +48,13 @@ async def test_a_spec_that_is_too_large_is_told_and_not_sent_again() -> None:
 
 
 async def test_a_server_that_is_not_there_is_told_at_once() -> None:
-    async with open_house() as house:
-        address = house.address
+    with socket.socket() as nobody:
+        # Nobody listens there, and nobody else gets it.
+        nobody.bind(("127.0.0.1", 0))
+        await is_told_at_once(f"127.0.0.1:{nobody.getsockname()[1]}")
+
+
+async def is_told_at_once(address: str) -> None:
     async with Client(address, TOKEN) as client:
         with pytest.raises(Unavailable) as gone:
             await client.jobs()
@@ -114,7 +122,7 @@ async def test_a_watch_survives_restarts_of_the_door() -> None:
         job_id = await control.new_job()
         seen: list[int] = []
         ended: list[str] = []
-        address = "127.0.0.1:0"
+        address = f"127.0.0.1:{free_port()}"
 
         async def read(address: str) -> None:
             async with Client(address, TOKEN, on_outage=outages.append) as client, client.watch(job_id) as watch:
@@ -125,7 +133,6 @@ async def test_a_watch_survives_restarts_of_the_door() -> None:
         for restart in range(4):
             async with open_house(control, listen=address) as house:
                 if restart == 0:
-                    address = house.address
                     nursery.start_soon(read, address)
                 await until(lambda: house.door.tally.watches == 1)
                 for number in range(20):
@@ -152,8 +159,8 @@ async def test_a_call_is_sent_again_and_a_retry_is_not() -> None:
         await nursery.start(control.store.run)
         first = await control.new_job()
         await control.finish(first)
-        async with open_house(control) as house:
-            address = house.address
+        address = f"127.0.0.1:{free_port()}"
+        async with open_house(control, listen=address):
             client = await nursery.start(_keep, address)
             await client.jobs()
             control.slow_cancel = True
@@ -258,15 +265,15 @@ async def test_the_farm_is_watched_across_restarts_of_the_door() -> None:
                             changed.extend(ids)
 
         first = await control.new_job()
-        async with open_house(control, seconds=50) as house:
-            address = house.address
+        address = f"127.0.0.1:{free_port()}"
+        async with open_house(control, listen=address):
             nursery.start_soon(watch, address)
             await until(lambda: wholes == [{first}], 40)
             second = await control.new_job()
             await until(lambda: second in changed, 40)
         third = await control.new_job()
         await until(lambda: len(lost) == 1, 40)
-        async with open_house(control, listen=address, seconds=50):
+        async with open_house(control, listen=address):
             await until(lambda: len(wholes) == 2, 40)
         assert wholes[1] == {first, second, third}
         nursery.cancel_scope.cancel()
