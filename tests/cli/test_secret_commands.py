@@ -177,7 +177,7 @@ def test_a_variable_that_holds_no_key_is_refused_at_start(tmp_path: Path) -> Non
         env={**os.environ, VARIABLE: word, "XDG_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert ran.returncode == 2

@@ -1,5 +1,6 @@
 """A toy worker that also keeps replicas: it takes its orders, and they fare as the test says."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class ToyReplicas(ToyWorker):
         """Which versions were ordered to serve, message by message."""
         self.deaf = False
         self.mute = False
+        self.on_orders: Callable[[], None] = lambda: None
+        """Called with new orders in hand, before they are answered."""
         self._stirred = trio.Event()
 
     async def apply_replicas(self, orders: ReplicaOrders) -> ReplicaAck:
@@ -50,6 +53,7 @@ class ToyReplicas(ToyWorker):
             orders = msgspec.structs.replace(orders, orders=orders.orders + last)
             self.orders_given = orders
             self.history.append({each.name.version for each in orders.orders if each.serve})
+            self.on_orders()
             self.stir()
         return ReplicaAck(revision=self.orders_given.revision)
 

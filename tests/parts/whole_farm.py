@@ -51,7 +51,7 @@ class WholeFarm:
         self.said = ""
 
     def start(self, *arguments: str, listen: str = "127.0.0.1:0") -> None:
-        """Start it and wait until it says that it is ready."""
+        """Start it and wait until it says that it is ready; its worker takes builds by then."""
         words = ["up", "--state", str(self.state), "--listen", listen, *arguments]
         self._hang_up()
         self._output, theirs = os.pipe2(os.O_CLOEXEC)
@@ -65,7 +65,7 @@ class WholeFarm:
                     [*COMMAND, *words], env=self.environ, stdout=out, stderr=log, start_new_session=True
                 )
         self.said = ""
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 80
         while "Build something" not in self.said:
             assert time.monotonic() < deadline, self.log.read_text()
             if select.select([self._output], [], [], 0.2)[0]:

@@ -1,7 +1,7 @@
 """kill -9 of the orchestrator at every stage of a rollout: it goes on from the record, and nothing is said twice."""
 
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -65,6 +65,14 @@ async def until(client: Client, name: str, fits: Any) -> dict[str, Any]:
     raise AssertionError(found)
 
 
+def arm_when(worker: ToyReplicas, moment: int, arm: Callable[[], None]) -> None:
+    """Before the order is answered: nothing of what follows it can have happened yet."""
+    order = worker.order(2)
+    if order is not None and (moment == 1 or order.serve):
+        worker.on_orders = lambda: None
+        arm()
+
+
 @pytest.mark.parametrize(("moment", "place"), DEATHS, ids=lambda value: str(value))
 async def test_a_rollout_survives(farm: Farm, moment: int, place: str) -> None:
     name = f"{moment}-{place}"[:30]
@@ -85,14 +93,9 @@ async def test_a_rollout_survives(farm: Farm, moment: int, place: str) -> None:
                     except BlacktreeError:
                         await trio.sleep(0.1)
 
-            async def arm_later() -> None:
-                if moment:
-                    while (order := worker.order(2)) is None or (moment == 2 and not order.serve):
-                        await trio.sleep(0.002)
-                    farm.arm(place)
-
+            if moment:
+                worker.on_orders = partial(arm_when, worker, moment, lambda: farm.arm(place))
             nursery.start_soon(submit)
-            nursery.start_soon(arm_later)
             assert await farm.orchestrator.ended() == -signal.SIGKILL
             farm.orchestrator.start()
         await until(client, name, lambda found: found["serving"] == 2 and found["versions"][0]["state"] == "stopped")

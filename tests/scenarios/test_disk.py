@@ -81,13 +81,15 @@ async def test_a_disk_that_fills_up_under_a_build(farm: Farm, small: Path) -> No
     ballast = small / "ballast"
     # Not to be packed away: lines that no compression makes small.
     noise = base64.b64encode(os.urandom(700)).decode()
-    talk = [{"seconds": 0.2, "lines": 500, "line": f"{number} {{n}} {noise}"} for number in range(20)]
+    go = farm.home / "go"
+    parts = [{"lines": 500, "line": f"{number} {{n}} {noise}"} for number in range(20)]
     printed = [f"{number} {n} {noise}" for number in range(20) for n in range(1, 501)]
     async with farm.client() as client:
-        job_id = await submit(client, a_spec({"step": "1"}, *talk), "loud")
+        job_id = await submit(client, a_spec({"step": "1"}, parts[0], {"until": str(go)}, *parts[1:]), "loud")
         await until_line(client, job_id, "0 1 ")
         # The log needs 10 MiB; there are to be 4.
         fill(ballast, leaving=4 << 20)
+        go.touch()
         status = await farm.ready("degraded")
         assert any("full" in reason for reason in status["reasons"]), status
         error = await refused(client)
@@ -165,9 +167,13 @@ async def test_a_corrupt_last_segment(farm: Farm, how: str) -> None:
     """Bytes beyond the commit are cut off; committed ones that are gone are told one by one. The build goes on."""
     await farm.up()
     async with farm.client() as client:
-        talk = [{"seconds": 0.3, "lines": 50, "line": f"part {number} {{n}}"} for number in range(12)]
+        gates = [farm.home / f"go-{number}" for number in range(12)]
+        talk = [{"until": str(gate), "lines": 50, "line": f"part {n} {{n}}"} for n, gate in enumerate(gates)]
         job_id = await submit(client, a_spec({"step": "1"}, *talk), "talks")
-        await until_line(client, job_id, "part 3 50")
+        # Each of them a record of its own.
+        for number in range(4):
+            gates[number].touch()
+            await until_line(client, job_id, f"part {number} 50")
         farm.orchestrator.kill()
         [segment] = sorted((farm.state / "logs").rglob("*.seg"))
         data = bytearray(segment.read_bytes())
@@ -179,6 +185,8 @@ async def test_a_corrupt_last_segment(farm: Farm, how: str) -> None:
             case "flipped":
                 data[-20] ^= 0xFF
         segment.write_bytes(data)
+        for gate in gates:
+            gate.touch()
         farm.orchestrator.start()
         await farm.ready()
         job = await until_state(client, job_id, "succeeded")

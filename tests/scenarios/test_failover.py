@@ -13,7 +13,8 @@ from blacktree.client.deployments import deploy, deployment, stop
 from blacktree.errors import BlacktreeError
 from tests.parts import engine as engines
 from tests.parts.farm import SHORT_LEASE, SLOW, Farm, open_farm
-from tests.parts.replicas import containers_of, docker, free_port, get, httpd, owner_of
+from tests.parts.ports import free_port
+from tests.parts.replicas import containers_of, docker, get, httpd, owner_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 

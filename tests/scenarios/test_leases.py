@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -10,14 +12,20 @@ import trio
 from tests.parts.farm import SHORT_LEASE, SLOW, Daemon, Farm, a_spec, open_farm, submit, until_line, until_state
 from tests.parts.truth import ended_once, every_event
 
-SCRIPT = (
-    {"step": "1", "lines": 5, "line": "early {n}"},
-    {"step": "2", "seconds": 1.5, "lines": 2000, "line": "late {n}"},
-)
 PRINTED = [*(f"early {number}" for number in range(1, 6)), *(f"late {number}" for number in range(1, 2001))]
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+
+
+def parts(farm: Farm) -> tuple[dict[str, Any], ...]:
+    """A script whose builds all stay between `early` and `late` until `go`."""
+    early = {"step": "1", "lines": 5, "line": "early {n}"}
+    return early, {"step": "2", "until": str(go(farm)), "lines": 2000, "line": "late {n}"}
+
+
+def go(farm: Farm) -> Path:
+    return farm.home / "go"
 
 
 @pytest.fixture
@@ -39,12 +47,13 @@ async def test_a_frozen_worker_that_wakes_changes_nothing(farm: Farm, guard_too:
     one = farm.workers["one"]
     await farm.up()
     async with farm.client() as client:
-        job_id = await submit(client, a_spec(*SCRIPT), "frozen")
+        job_id = await submit(client, a_spec(*parts(farm)), "frozen")
         await until_line(client, job_id, "early 5")
         [guard] = one.children()
         frozen = [guard, one.pid] if guard_too else [one.pid]
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
+        go(farm).touch()
         await farm.up(farm.worker("two", slots=1))
         job = await until_state(client, job_id, "succeeded")
         assert (job["attempt"], job["tries"], job["worker_id"]) == (2, 1, "two")
@@ -61,7 +70,7 @@ async def test_a_frozen_worker_that_wakes_changes_nothing(farm: Farm, guard_too:
         await farm.up()
         # It is of use again, and what it had printed meanwhile came nowhere.
         for number in range(2):
-            other = await submit(client, a_spec(*SCRIPT), f"afterwards-{number}")
+            other = await submit(client, a_spec(*parts(farm)), f"afterwards-{number}")
             await until_state(client, other, "succeeded")
         assert await every_event(client, job_id) == before
         assert await ended_once(client, job_id, PRINTED) == job
@@ -73,7 +82,8 @@ async def test_a_worker_that_wakes_with_a_hand_off_in_its_ear(farm: Farm) -> Non
     await farm.up()
     async with farm.client() as client:
         one.send(signal.SIGSTOP)
-        job_id = await submit(client, a_spec(*SCRIPT), "unheard")
+        go(farm).touch()
+        job_id = await submit(client, a_spec(*parts(farm)), "unheard")
         await until_state(client, job_id, "assigned", "queued")
         await farm.up(farm.worker("two", slots=1))
         job = await until_state(client, job_id, "succeeded")
@@ -81,7 +91,7 @@ async def test_a_worker_that_wakes_with_a_hand_off_in_its_ear(farm: Farm) -> Non
         before = await every_event(client, job_id)
         one.send(signal.SIGCONT)
         await farm.until_workers(client, lambda found: "one" in found)
-        other = await submit(client, a_spec(*SCRIPT), "afterwards")
+        other = await submit(client, a_spec(*parts(farm)), "afterwards")
         await until_state(client, other, "succeeded")
         assert await every_event(client, job_id) == before
         await ended_once(client, job_id, PRINTED)
@@ -92,10 +102,11 @@ async def test_the_orchestrator_away_beyond_the_lease(farm: Farm) -> None:
     one = farm.workers["one"]
     await farm.up()
     async with farm.client() as client:
-        job_id = await submit(client, a_spec(*SCRIPT[:1], {"seconds": 4}, *SCRIPT[1:]), "away")
+        job_id = await submit(client, a_spec(*parts(farm)), "away")
         await until_line(client, job_id, "early 5")
         farm.orchestrator.kill()
         await until_said(one, "lease over, attempt dropped")
+        go(farm).touch()
         farm.orchestrator.start()
         await farm.ready()
         job = await until_state(client, job_id, "succeeded")
@@ -107,10 +118,11 @@ async def test_a_frozen_orchestrator_that_wakes(farm: Farm) -> None:
     """It finds every lease run out, and gives the jobs out once more, not twice."""
     await farm.up()
     async with farm.client() as client:
-        job_id = await submit(client, a_spec(*SCRIPT[:1], {"seconds": 4}, *SCRIPT[1:]), "asleep")
+        job_id = await submit(client, a_spec(*parts(farm)), "asleep")
         await until_line(client, job_id, "early 5")
         farm.orchestrator.send(signal.SIGSTOP)
         await until_said(farm.workers["one"], "no contact, build stops")
+        go(farm).touch()
         farm.orchestrator.send(signal.SIGCONT)
         job = await until_state(client, job_id, "succeeded")
         assert job["attempt"] == 2

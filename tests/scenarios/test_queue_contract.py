@@ -20,6 +20,7 @@ from tests.orchestrator.test_ticket import BAD, MESSAGE
 from tests.parts.rabbit import RabbitNode, shared_node
 from tests.parts.stranger import Stranger
 from tests.parts.toy_worker import lines
+from tests.parts.written import contents
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(120)]
 
@@ -65,8 +66,7 @@ def direct(id: str, **spec: Any) -> dict[str, Any]:
 
 def stored(house: House) -> bytes:
     """Every byte that lies in the state directory."""
-    files = [path for path in (house.directory / "state").rglob("*") if path.is_file()]
-    return b"".join(path.read_bytes() for path in files)
+    return b"".join(contents(house.directory / "state").values())
 
 
 async def tokens_of(house: House) -> list[str]:

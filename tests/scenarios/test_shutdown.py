@@ -98,10 +98,12 @@ async def test_a_worker_that_is_told_to_end_hands_its_builds_back() -> None:
         farm.worker("one", shutdown_grace_seconds=0)
         await farm.up()
         async with farm.client() as client:
-            job_id = await submit(client, a_spec(LINE, {"seconds": 2}), "busy")
+            go = farm.home / "go"
+            job_id = await submit(client, a_spec(LINE, {"until": str(go)}), "busy")
             await until_state(client, job_id, "running")
             farm.workers["one"].send(signal.SIGTERM)
             assert await farm.workers["one"].ended() == 0
+            go.touch()
             await farm.up(farm.worker("two"))
             job = await until_state(client, job_id, "succeeded")
             assert (job["attempt"], job["tries"]) == (2, 0)
