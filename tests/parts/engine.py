@@ -147,18 +147,17 @@ def can_start_engines() -> bool:
     return os.geteuid() == 0 and shutil.which("dockerd") is not None
 
 
-GATE = "trap 'go=1' USR1; {before} until [ -n \"$go\" ]; do sleep 0.1; done; {after} # gate-{word}"
-"""A RUN that stays between `before` and `after` until `open_gate(word)`. No two tests share a word."""
+def gated(word: str, before: str, after: str) -> str:
+    """The words of a RUN that stays between `before` and `after` until `open_gate`; no other test has this word."""
+    return f"trap 'go=1' USR1; {before}; until [ -n \"$go\" ]; do sleep 0.1; done; trap '' USR1; {after} # gate-{word}"
 
 
-def open_gate(word: str) -> bool:
-    """Let every RUN that waits at this gate go on; answers whether there was one."""
-    found = processes_with(f"# gate-{word}")
-    for pid in found:
-        # Only a shell has its trap set; what still becomes one is found at the next call.
+def open_gate(word: str) -> None:
+    """Let every RUN that waits there now go on. To be called once its `before` was seen: its trap is set then."""
+    for pid in processes_with(f"# gate-{word}"):
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGUSR1)
-    return bool(found)
+            if Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "busybox"):
+                os.kill(pid, signal.SIGUSR1)
 
 
 def processes_with(marker: str) -> list[int]:

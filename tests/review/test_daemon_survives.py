@@ -11,7 +11,7 @@ from blacktree.orchestrator import daemon
 from blacktree.rpc.peer import Answer, Assignment
 from blacktree.storage.base import Commit, Decide
 from blacktree.storage.memory import MemoryStore
-from tests.orchestrator.conftest import open_house
+from tests.orchestrator.conftest import SHORT_LEASE, open_house
 from tests.parts.toy_worker import ToyWorker
 
 
@@ -61,7 +61,7 @@ async def test_a_delivery_whose_slot_never_came_goes_back(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("address", ["garbage", "host:99999", "unix:relative", "", "a..b:80", "x" * 300 + ":1"])
 async def test_a_worker_with_an_address_that_is_none_ends_nobody(tmp_path: Path, address: str) -> None:
-    async with open_house(tmp_path, memory=True) as house:
+    async with open_house(tmp_path, memory=True, **SHORT_LEASE) as house:
         good = await house.worker(automatic=True)
         bad = await house.worker()
         bad.silent = True  # only this test speaks for it
@@ -79,7 +79,7 @@ async def test_a_worker_with_an_address_that_is_none_ends_nobody(tmp_path: Path,
 async def test_an_attempt_recorded_for_a_worker_that_left_meanwhile_is_not_forgotten(
     tmp_path: Path, store: FailingStore
 ) -> None:
-    async with open_house(tmp_path, memory=True) as house:
+    async with open_house(tmp_path, memory=True, lease_seconds=60.0) as house:
         worker = await house.worker(slots=1)
         await trio.sleep(0.1)
         store.failing = True
@@ -109,8 +109,8 @@ class Deaf(ToyWorker):
 async def test_a_hand_off_that_never_arrives_does_not_hold_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blacktree.orchestrator.member.CALL_SECONDS", 0.3)
-    async with open_house(tmp_path, memory=True, lease_seconds=1.0) as house:
+    monkeypatch.setattr("blacktree.orchestrator.member.CALL_SECONDS", 2.0)
+    async with open_house(tmp_path, memory=True, **SHORT_LEASE) as house:
         deaf = Deaf(slots=1)
         await house.nursery.start(
             lambda task_status: deaf.run(house.address, "join-token-of-the-test", tmp_path, task_status=task_status)

@@ -1,8 +1,10 @@
 """Whoever watches the farm is told of workers and of farm events too, not only of jobs."""
 
+from pathlib import Path
+
 import trio
 
-from tests.orchestrator.conftest import House
+from tests.orchestrator.conftest import SHORT_LEASE, House, open_house
 from tests.orchestrator.conftest import house as house
 
 
@@ -21,7 +23,12 @@ async def _quiet(house: House) -> int:
             return version
 
 
-async def test_a_worker_that_joins_drains_or_is_lost_is_told(house: House) -> None:
+async def test_a_worker_that_joins_drains_or_is_lost_is_told(tmp_path: Path) -> None:
+    async with open_house(tmp_path, memory=True, **SHORT_LEASE) as house:
+        await joins_drains_and_is_lost(house)
+
+
+async def joins_drains_and_is_lost(house: House) -> None:
     version = await _quiet(house)
     worker = await house.worker()
     await _after(house, version)

@@ -91,7 +91,7 @@ def _objects() -> Counter[type]:
 
 async def _settled(inside: daemon.House) -> None:
     """The last outcomes are on record; the tasks that followed them end in their own time."""
-    with trio.move_on_after(5):
+    with trio.move_on_after(40):
         while _left(inside):
             await trio.sleep(0.02)
 

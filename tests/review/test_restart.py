@@ -18,7 +18,7 @@ async def test_an_adopted_attempt_keeps_its_time_limit(tmp_path: Path) -> None:
     second.mkdir()
     async with open_house(first, lease_seconds=30.0) as house:
         worker = await house.worker()
-        job_id = await house.submit(timeout_seconds=1.0)
+        job_id = await house.submit(timeout_seconds=5.0)
         await worker.say(await worker.next_assignment())
         await house.until(job_id, "running")
         # What a kill -9 would leave at this moment.
@@ -36,7 +36,7 @@ async def test_an_adopted_attempt_keeps_its_time_limit(tmp_path: Path) -> None:
 
 async def test_lost_workers_do_not_keep_new_ones_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "MAX_MEMBERS", 2)
-    async with open_house(tmp_path, memory=True, lease_seconds=1.0) as house:
+    async with open_house(tmp_path, memory=True, lease_seconds=6.0) as house:
         first, second = await house.worker(), await house.worker()
         third = ToyWorker()
         third.side, third.address = first.side, first.address

@@ -11,7 +11,8 @@ from blacktree.rpc.peer import AttemptReport, Batch
 from tests.orchestrator.conftest import TOKEN, House, open_house
 from tests.parts.toy_worker import ToyWorker, open_worker
 
-LEASE = 1.5
+LEASE = 5.0
+"""Longer than all may stand still: it runs out once its worker is silent, not before."""
 
 
 async def _unproven(house: House, worker: ToyWorker, *, cancel: bool) -> str:

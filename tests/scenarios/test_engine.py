@@ -5,7 +5,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from tests.parts.engine import (
     can_start_engines,
     engine,
     ensure_base,
+    gated,
+    open_gate,
     private_engine,
     processes_with,
 )
-from tests.parts.farm import SLOW, Farm, open_farm, submit, until_line, until_state
+from tests.parts.farm import SHORT_LEASE, SLOW, Farm, open_farm, submit, until_line, until_state
 from tests.parts.git_server import git_server, make_repository
 from tests.parts.truth import ended_once, every_event
 
@@ -30,10 +32,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(150)]
 
 TICKS = 30
 PRINTED = [f"tick {number}" for number in range(1, TICKS + 1)]
-# Talks for three seconds, beside a child that would outlive it; no two runs give the same layer.
-TALK = (
-    "(setsid sh -c 'trap \"\" TERM HUP; sleep 600; true' {word} &); "
-    "for i in $(seq {ticks}); do echo tick $i; sleep 0.1; done; cat /proc/sys/kernel/random/uuid > /stamp # {word}"
+# Talks, and goes on when it is let, beside a child that would outlive it; no two runs give the same layer.
+TALK = gated(
+    "{word}",
+    "(setsid sh -c 'trap \"\" TERM HUP; sleep 600; true' {word} &); for i in 1 2 3; do echo tick $i; done",
+    "for i in $(seq 4 {ticks}); do echo tick $i; sleep 0.02; done; cat /proc/sys/kernel/random/uuid > /stamp",
 )
 # Ignores every polite signal, in the step's own process, in a child and in a child of another session.
 NASTY = (
@@ -52,7 +55,15 @@ def socket() -> Iterator[str]:
 
 @pytest.fixture
 def farm(socket: str) -> Iterator[Farm]:
-    with open_farm(orchestrator={"lease_seconds": 5}) as farm:
+    with open_farm() as farm:
+        builder(farm, "one", socket)
+        yield farm
+
+
+@pytest.fixture
+def hasty(socket: str) -> Iterator[Farm]:
+    """Another one, whose leases run out soon."""
+    with open_farm(orchestrator=SHORT_LEASE) as farm:
         builder(farm, "one", socket)
         yield farm
 
@@ -80,11 +91,26 @@ class Build:
         assert processes_with(self.word)
         return job_id
 
+    async def let_go(self, client: Client, job_id: str, attempt: int) -> None:
+        """Once this attempt stands at its gate, or is past it."""
+        await until_line(client, job_id, "tick 3", attempt=attempt)
+        open_gate(self.word)
+
     async def gone(self, seconds: float = 40) -> None:
         """Until no process of any run of it is left."""
         with trio.fail_after(seconds):
             while processes_with(self.word):
                 await trio.sleep(0.02)
+
+    async def done(self, client: Client, job_id: str) -> dict[str, Any]:
+        """The job at its end, in whichever attempt: each is let go as it comes."""
+        with trio.fail_after(100):
+            while (job := await client.job(job_id))["state"] not in ("succeeded", "failed", "lost"):
+                for attempt in job["attempts"]:
+                    if await said(client, job_id, "tick 3", attempt["attempt"]):
+                        open_gate(self.word)
+                await trio.sleep(0.1)
+        return job
 
     def tagged(self) -> str:
         """The id of the image that bears the name now, or nothing."""
@@ -109,7 +135,8 @@ class Build:
             subprocess.run(["docker", "rmi", "-f", found], env=environ, capture_output=True, check=False)
 
     async def well_ended(self, client: Client, job_id: str, *, attempt: int) -> dict[str, Any]:
-        """Succeeded in this attempt; its image has the name, its log is whole, no process is left."""
+        """Let go, it succeeds in this attempt; its image has the name, its log is whole, no process is left."""
+        await self.let_go(client, job_id, attempt)
         await until_state(client, job_id, "succeeded", "failed", "lost")
         job = await ended_once(client, job_id)
         assert (job["state"], job["attempt"]) == ("succeeded", attempt), job
@@ -121,11 +148,23 @@ class Build:
         return job
 
 
-@pytest.fixture
-def build(farm: Farm, socket: str) -> Iterator[Build]:
+async def said(client: Client, job_id: str, line: str, attempt: int) -> bool:
+    """Whether this attempt has printed this line."""
+    events = await every_event(client, job_id)
+    return any(each["type"] == "log" and (each["attempt"], each["line"]) == (attempt, line) for each in events)
+
+
+@contextmanager
+def building(farm: Farm, socket: str) -> Iterator[Build]:
     build = Build(farm, socket, TALK)
     yield build
     build.remove()
+
+
+@pytest.fixture
+def build(farm: Farm, socket: str) -> Iterator[Build]:
+    with building(farm, socket) as build:
+        yield build
 
 
 async def test_a_killed_worker_leaves_no_process(farm: Farm, build: Build) -> None:
@@ -140,11 +179,12 @@ async def test_a_killed_worker_leaves_no_process(farm: Farm, build: Build) -> No
 
 
 async def test_a_killed_orchestrator_finds_its_builds_again(farm: Farm, build: Build) -> None:
-    farm.orchestrator.environ["BLACKTREE_ORCHESTRATOR_LEASE_SECONDS"] = "30"
     await farm.up()
     async with farm.client() as client:
         job_id = await build.begun(client)
         farm.orchestrator.kill()
+        # It talks on while nobody listens.
+        open_gate(build.word)
         farm.orchestrator.start()
         await farm.ready()
         await build.well_ended(client, job_id, attempt=1)
@@ -161,7 +201,12 @@ async def test_both_killed(farm: Farm, build: Build) -> None:
         await build.well_ended(client, job_id, attempt=2)
 
 
-async def test_a_frozen_worker_is_killed_before_a_successor_starts(farm: Farm, build: Build) -> None:
+async def test_a_frozen_worker_is_killed_before_a_successor_starts(hasty: Farm, socket: str) -> None:
+    with building(hasty, socket) as build:
+        await frozen(hasty, build)
+
+
+async def frozen(farm: Farm, build: Build) -> None:
     await farm.up()
     one = farm.workers["one"]
     async with farm.client() as client:
@@ -175,8 +220,13 @@ async def test_a_frozen_worker_is_killed_before_a_successor_starts(farm: Farm, b
         await build.well_ended(client, job_id, attempt=2)
 
 
-async def test_a_worker_that_slept_with_its_guard_changes_nothing(farm: Farm, build: Build, socket: str) -> None:
+async def test_a_worker_that_slept_with_its_guard_changes_nothing(hasty: Farm, socket: str) -> None:
     """As after a suspended machine. The engine finished the old build meanwhile: it gets no line and no tag."""
+    with building(hasty, socket) as build:
+        await slept(hasty, build, socket)
+
+
+async def slept(farm: Farm, build: Build, socket: str) -> None:
     await farm.up()
     one = farm.workers["one"]
     async with farm.client() as client:
@@ -184,6 +234,7 @@ async def test_a_worker_that_slept_with_its_guard_changes_nothing(farm: Farm, bu
         [guard] = one.children()
         for pid in (guard, one.pid):
             os.kill(pid, signal.SIGSTOP)
+        open_gate(build.word)
         await until_state(client, job_id, "queued")
         builder(farm, "two", socket)
         await farm.up(farm.workers["two"])
@@ -268,7 +319,7 @@ def own() -> Iterator[PrivateEngine]:
 @needs_its_own
 async def test_an_engine_killed_in_mid_build(own: PrivateEngine) -> None:
     """Its steps outlive it: they are ended, and the job is built again once it is back."""
-    with open_farm(orchestrator={"lease_seconds": 5}) as farm:
+    with open_farm() as farm:
         builder(farm, "one", own.socket)
         await farm.up()
         build = Build(farm, own.socket, TALK, max_attempts=10)
@@ -278,8 +329,7 @@ async def test_an_engine_killed_in_mid_build(own: PrivateEngine) -> None:
             await build.gone()
             assert (await client.job(job_id))["state"] in ("queued", "assigned", "running")
             await trio.to_thread.run_sync(own.start)
-            await until_state(client, job_id, "succeeded", "failed", "lost", seconds=60)
-            job = await client.job(job_id)
+            job = await build.done(client, job_id)
             await build.well_ended(client, job_id, attempt=job["attempt"])
             assert job["attempt"] >= 2
 
@@ -287,7 +337,7 @@ async def test_an_engine_killed_in_mid_build(own: PrivateEngine) -> None:
 @needs_its_own
 async def test_an_engine_killed_before_the_build(own: PrivateEngine) -> None:
     """The worker says why it takes nothing; the job waits, uses up no try, and is built once the engine is back."""
-    with open_farm(orchestrator={"lease_seconds": 5}) as farm:
+    with open_farm() as farm:
         builder(farm, "one", own.socket)
         await farm.up()
         build = Build(farm, own.socket, TALK, max_attempts=10)
@@ -297,15 +347,14 @@ async def test_an_engine_killed_before_the_build(own: PrivateEngine) -> None:
             await trio.sleep(1)
             assert (await client.job(job_id))["state"] in ("queued", "assigned", "running")
             await trio.to_thread.run_sync(own.start)
-            await until_state(client, job_id, "succeeded", "failed", "lost", seconds=60)
-            job = await client.job(job_id)
+            job = await build.done(client, job_id)
             await build.well_ended(client, job_id, attempt=job["attempt"])
 
 
 @needs_its_own
 async def test_an_engine_killed_together_with_the_worker(own: PrivateEngine) -> None:
     """Nobody was there to clean up; the worker's next life does, before it takes anything."""
-    with open_farm(orchestrator={"lease_seconds": 5}) as farm:
+    with open_farm() as farm:
         builder(farm, "one", own.socket)
         await farm.up()
         build = Build(farm, own.socket, TALK, max_attempts=10)
@@ -325,7 +374,7 @@ async def test_an_engine_killed_together_with_the_worker(own: PrivateEngine) -> 
 @pytest.mark.parametrize("place", ["before-tag", "after-tag", "before-tell-result"])
 async def test_an_engine_killed_at_the_result(own: PrivateEngine, place: str) -> None:
     """Without a name for its image the job is built again; with it, it has succeeded, whatever the engine does then."""
-    with open_farm(orchestrator={"lease_seconds": 30}) as farm:
+    with open_farm() as farm:
         builder(farm, "one", own.socket)
         await farm.up()
         build = Build(farm, own.socket, TALK, max_attempts=10)
@@ -333,9 +382,10 @@ async def test_an_engine_killed_at_the_result(own: PrivateEngine, place: str) ->
             job_id = await build.begun(client)
             assert own.process is not None
             farm.arm(f"{place} {own.process.pid}")
+            open_gate(build.word)
             assert await trio.to_thread.run_sync(own.process.wait, 60) == -signal.SIGKILL
             await trio.to_thread.run_sync(own.start)
-            job = await until_state(client, job_id, "succeeded", "failed", "lost", seconds=60)
+            job = await build.done(client, job_id)
             named = place != "before-tag"
             assert (job["attempt"] == 1) is named, job
             await build.well_ended(client, job_id, attempt=job["attempt"])

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from blacktree.errors import BadRequest
 from tests.parts.build_farm import BuildFarm, nonce, open_build_farm, open_engine
 from tests.parts.engine import BASE
 from tests.parts.git_server import GitServer, commit_files, git, git_server, make_repository
+from tests.parts.written import contents
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
@@ -54,12 +56,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("bad-input")
     root = home / "host"
     root.mkdir()
-    with open_engine() as socket, git_server(root) as host:
+    with open_engine() as engine, git_server(root) as host:
         make_repository(root / "good", {"Dockerfile": f"FROM {BASE}\nRUN echo still good\n"})
         make_trees(root / "trees", home)
         with open_build_farm(
             home,
-            socket,
+            engine,
             BLACKTREE_ORCHESTRATOR_ALLOW_LOCAL_SOURCES="false",
             BLACKTREE_WORKER_GIT_STALL_SECONDS=str(STALL_SECONDS),
             BLACKTREE_WORKER_MAXIMUM_CONTEXT_FILES=str(MOST_FILES),
@@ -249,9 +251,11 @@ async def test_a_host_that_hangs(world: World) -> None:
 
 
 async def test_a_host_that_is_not_there_and_one_that_talks_nonsense(world: World) -> None:
-    from tests.parts.ports import free_port
-
-    ended = await world.farm.failed(f"http://127.0.0.1:{free_port()}/app", "host_unreachable", max_attempts=2)
+    with socket.socket() as nobody:
+        # Nobody listens there, and nobody else gets it.
+        nobody.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{nobody.getsockname()[1]}/app"
+        ended = await world.farm.failed(away, "host_unreachable", max_attempts=2)
     assert (ended.job["tries"], ended.error["retryable"]) == (2, True)
     with git_server(world.root) as odd:
         odd.garbage = True
@@ -263,7 +267,7 @@ async def test_a_huge_repository(world: World) -> None:
     commit_files(path, {"blob": secrets.token_bytes(MOST_BYTES + (1 << 20))})
     ended = await world.farm.failed(world.http(path), "repository_too_large")
     assert "maximum_repository_bytes" in ended.error["advice"]
-    kept = sum(file.stat().st_size for file in (world.farm.state / "worker" / "mirrors").rglob("*") if file.is_file())
+    kept = sum(map(len, contents(world.farm.state / "worker" / "mirrors").values()))
     assert kept < MOST_BYTES
 
 

@@ -17,8 +17,9 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.parts.build_farm import BuildFarm, Ended, nonce, open_build_farm, open_engine
-from tests.parts.engine import BASE
+from tests.parts.engine import BASE, gated, open_gate
 from tests.parts.git_server import GitServer, commit_files, git, git_daemon, git_server, make_repository
+from tests.parts.written import holders
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
@@ -131,11 +132,7 @@ async def test_credentials_open_a_private_host_and_nothing_shows_them(world: Wor
 
 def found_below(directory: Path, value: bytes, but: tuple[Path, ...] = ()) -> list[Path]:
     """The files below that hold this value."""
-    return [
-        path
-        for path in directory.rglob("*")
-        if path.is_file() and not path.is_symlink() and path not in but and value in path.read_bytes()
-    ]
+    return [path for path in holders(value, directory) if path not in but]
 
 
 async def test_branch_tag_and_commit(world: World) -> None:
@@ -166,7 +163,7 @@ async def test_a_retried_job_builds_the_pinned_commit(world: World) -> None:
     ended = await world.farm.built(address, ref="main")
     commit_files(repository, {"which": "second\n"})
     async with world.farm.client() as client:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             again = await world.farm.follow((await client.retry(ended.job["id"]))["id"], client)
     assert again.state == "succeeded"
     assert again.job["commit"] == ended.job["commit"]
@@ -177,9 +174,10 @@ async def test_a_retried_job_builds_the_pinned_commit(world: World) -> None:
 async def test_a_second_attempt_builds_the_commit_of_the_first(world: World) -> None:
     """The worker dies in the build, and the branch moves before it is back."""
     word = nonce()
-    repository = world.repository(f"RUN echo at work {word}; sleep 1", "COPY which /which", files={"which": "first\n"})
+    run = gated(word, f"echo at work {word}", ":")
+    repository = world.repository(f"RUN {run}", "COPY which /which", files={"which": "first\n"})
     first = git(repository, "rev-parse", "HEAD")
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         async with world.farm.client() as client:
             job = await world.farm.submit(world.http(repository), ref="main")
             async with client.watch(job["id"]) as watch:
@@ -188,7 +186,18 @@ async def test_a_second_attempt_builds_the_commit_of_the_first(world: World) -> 
                         os.kill(world.farm.farm.worker_pid, signal.SIGKILL)
                         commit_files(repository, {"which": "second\n"})
                         break
-            ended = await world.farm.follow(job["id"], client)
+            async with trio.open_nursery() as nursery:
+
+                async def let_go() -> None:
+                    while (await client.job(job["id"]))["attempt"] < 2:
+                        await trio.sleep(0.05)
+                    while True:
+                        await trio.to_thread.run_sync(open_gate, word)
+                        await trio.sleep(0.2)
+
+                nursery.start_soon(let_go)
+                ended = await world.farm.follow(job["id"], client)
+                nursery.cancel_scope.cancel()
     assert (ended.state, ended.job["attempt"], ended.job["tries"]) == ("succeeded", 2, 1)
     assert ended.job["commit"] == first
     assert world.farm.docker("run", "--rm", ended.job["image"]["reference"], "cat", "/which") == "first"
@@ -445,7 +454,7 @@ async def test_nothing_temporary_is_left_whatever_ended_it(world: World) -> None
 
         word = nonce()
         endless = world.repository(f"RUN echo under way {word}; setsid sleep 1000; echo {word}")
-        with trio.fail_after(40):
+        with trio.fail_after(80):
             async with world.farm.client() as client:
                 job = await world.farm.submit(world.http(endless), builder=builder)
                 async with client.watch(job["id"]) as watch:

@@ -6,6 +6,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -43,7 +44,7 @@ class Shop:
         self.repository = make_repository(home / self.name, {"Dockerfile": DOCKERFILE})
 
     def deploy(self, target: str, *more: str, code: int = 0) -> str:
-        common = ("--name", self.name, "--port", f"{self.port}:8080", "--drain", "1")
+        common = ("--name", self.name, "--port", f"{self.port}:8080", "--drain", "5")
         done = self.farm.farm.run("deploy", target, *common, *more, code=code, seconds=90)
         return done.stdout
 
@@ -119,7 +120,7 @@ def test_deploy_switch_fail_and_go_back(shop: Shop) -> None:
     said = shop.deploy(f"{shop.name}:two", *crashing, code=1)
     assert "  | last words" in said
     assert "version 2 goes on serving" in said
-    said = shop.deploy(f"{shop.name}:two", "--health-http", "8080/nothing", "--start", "2s", code=1)
+    said = shop.deploy(f"{shop.name}:two", "--health-http", "8080/nothing", "--start", "8s", code=1)
     assert "404" in said
     shop.deploy("127.0.0.1:1/nowhere/app:1", code=1)
     assert shop.page() == "two"
@@ -165,7 +166,7 @@ def test_containers_serve_on_while_the_farm_is_gone_and_are_found_again(shop: Sh
     assert farm.stop() == 0
     assert shop.containers() == before
     farm.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while json.loads(farm.run("deployment", shop.name, "--json").stdout)["replicas"][0]["state"] != "healthy":
         assert time.monotonic() < deadline
         time.sleep(0.3)
@@ -184,15 +185,18 @@ def test_kill_9_of_the_whole_farm_in_the_middle_of_a_rollout(shop: Shop) -> None
         time.sleep(0.3)
     assert farm.stop(signal.SIGKILL) == -signal.SIGKILL
     if "with-farm" in command_line(farm.worker_pid):
-        os.kill(farm.worker_pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(farm.worker_pid, signal.SIGKILL)
     farm.start()
     deadline = time.monotonic() + 40
     while (found := json.loads(farm.run("deployment", shop.name, "--json").stdout))["serving"] != 2:
         assert time.monotonic() < deadline, found
         time.sleep(0.3)
+    deadline = time.monotonic() + 40
     while shop.page() != "two":
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    deadline = time.monotonic() + 40
     while len(shop.containers()) != 1:
         assert time.monotonic() < deadline, shop.containers()
         time.sleep(0.2)

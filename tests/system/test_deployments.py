@@ -51,7 +51,7 @@ async def test_from_the_first_version_to_the_end(farm: WholeFarm) -> None:
         "ports": [{"container": 80, "host": port}],
         "health": {"http": {"port": 80}, "interval_seconds": 0.5, "start_seconds": 20},
         "restart": {"first_seconds": 0.1, "most": 2},
-        "strategy": {"drain_seconds": 1, "stop_seconds": 2},
+        "strategy": {"drain_seconds": 5, "stop_seconds": 2},
         "memory_bytes": 32 << 20,
     }
     await deploy(farm, run | {"command": httpd("one")})

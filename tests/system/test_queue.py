@@ -21,6 +21,7 @@ from tests.parts.rabbit import open_rabbit, require_rabbitmq
 from tests.parts.registry import Registry, can_start_registries, registry
 from tests.parts.stranger import Got, Stranger
 from tests.parts.truth import ended_once
+from tests.parts.written import contents
 from tests.system.test_readme import block_with
 
 pytestmark = [pytest.mark.docker, pytest.mark.rabbitmq, pytest.mark.registry, pytest.mark.timeout(150)]
@@ -63,8 +64,7 @@ class World:
 
     def written(self) -> bytes:
         """All that the farm wrote: its state, mirrors, logs, and what it said."""
-        files = [path for path in (*self.farm.state.rglob("*"), self.farm.farm.log) if path.is_file()]
-        return b"".join(path.read_bytes() for path in files)
+        return b"".join(contents(self.farm.state, self.farm.farm.log).values())
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ async def test_the_original_systems_message_becomes_an_image(world: World) -> No
     seen: list[str] = []
     await world.stranger.publish(message)
     async with world.farm.client() as client:
-        with trio.fail_after(60):
+        with trio.fail_after(80):
             while True:
                 for line in await in_thread(_command_lines):
                     if TOKEN in line:

@@ -16,7 +16,7 @@ from tests.parts.whole_farm import WholeFarm, open_whole_farm, script
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -48,7 +48,7 @@ def farm(tmp_path: Path) -> Iterator[WholeFarm]:
 def type_in(farm: WholeFarm, text: str, where: Path) -> "subprocess.CompletedProcess[str]":
     """A shell that stops at the first command that fails."""
     return subprocess.run(
-        ["sh", "-eu", "-c", text], cwd=where, env=farm.environ, capture_output=True, text=True, timeout=90, check=False
+        ["sh", "-eu", "-c", text], cwd=where, env=farm.environ, capture_output=True, text=True, timeout=150, check=False
     )
 
 
@@ -58,7 +58,7 @@ def test_the_first_steps(farm: WholeFarm, tmp_path: Path) -> None:
     told = block_with("README.md", "sh", "blacktree build .")
     told = told.replace("https://github.com/owner/app.git", str(repository)).replace("drain WORKER", "drain vm")
     # The job of the page takes a while, as an image does: it can be canceled.
-    slow = script({"step": "1", "lines": 1}, {"seconds": 30}).replace("'", "'\\''")
+    slow = script({"step": "1", "lines": 1}, {"seconds": 600}).replace("'", "'\\''")
     told = told.replace("--detach)", f"--detach --build-arg '{slow}')")
     # Two of the commands go on for ever, or as long as the build.
     told = told.replace("logs $JOB --follow", "logs $JOB").replace("events --follow", "events")
@@ -85,7 +85,7 @@ def test_backup_and_restore(farm: WholeFarm, tmp_path: Path) -> None:
     farm.environ["BLACKTREE_ORCHESTRATOR_LEASE_SECONDS"] = "3"
     farm.start()
     farm.run("build", "/nowhere/app", "--build-arg", script({"step": "1", "lines": 3, "line": "kept {n}"}))
-    waiting = farm.run("build", "/nowhere/app", "--detach", "--build-arg", script({"seconds": 30})).stdout.strip()
+    waiting = farm.run("build", "/nowhere/app", "--detach", "--build-arg", script({"seconds": 600})).stdout.strip()
     farm.wait_for(waiting, "running")
     done = jobs(farm)["succeeded"]
     said = farm.run("logs", done).stdout

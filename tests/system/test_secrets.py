@@ -13,6 +13,7 @@ from tests.parts.build_farm import BuildFarm, nonce, open_build_farm, open_engin
 from tests.parts.engine import BASE
 from tests.parts.git_server import make_repository
 from tests.parts.registry import can_start_registries, registry
+from tests.parts.written import contents
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]
 
@@ -36,8 +37,8 @@ def holders(farm: BuildFarm, *values: str) -> list[str]:
     """Files below the farm's home that hold one of these, in clear or in base64: state, logs, sockets' directories."""
     forms = [form for value in values for form in (value.encode(), base64.b64encode(value.encode()).rstrip(b"="))]
     home = farm.farm.log.parent
-    found = [path for path in home.rglob("*") if path.is_file() and any(form in path.read_bytes() for form in forms)]
-    return [str(path) for path in found]
+    found = contents(home).items()
+    return [str(path) for path, content in found if any(form in content for form in forms)]
 
 
 def repository(path: Path, *lines: str, base: str = BASE, files: dict[str, str | bytes] | None = None) -> Path:

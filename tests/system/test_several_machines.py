@@ -59,7 +59,7 @@ def remote(network: Network, tmp_path: Path, request: pytest.FixtureRequest) -> 
         yield farm
 
 
-@pytest.mark.parametrize("remote", [6], indirect=True)
+@pytest.mark.parametrize("remote", [10], indirect=True)
 async def test_a_machine_that_falls_silent_is_lost_and_changes_nothing_when_it_is_back(
     remote: Farm, network: Network
 ) -> None:
@@ -67,12 +67,14 @@ async def test_a_machine_that_falls_silent_is_lost_and_changes_nothing_when_it_i
     async with remote.client() as client:
         found = await client.workers()
         assert {each["address"] for each in found} == {f"{each}:6000" for each in network.addresses.values()}
-        job_id = await submit(client, a_spec(BEGIN, {"seconds": 5}, END), "a")
+        go = remote.home / "go"
+        job_id = await submit(client, a_spec(BEGIN, {"until": str(go)}, END), "a")
         await until_line(client, job_id, "begun")
         first = (await client.job(job_id))["worker_id"]
         network.cut(first)
         await until_line(client, job_id, "begun", attempt=2)
         assert (await client.job(job_id))["worker_id"] != first
+        go.touch()
         job = await until_state(client, job_id, "succeeded", "failed", "lost")
         assert [job["state"], job["attempt"], job["tries"]] == ["succeeded", 2, 1]
         before = await all_events(client, job_id)
@@ -108,11 +110,13 @@ async def test_builds_survive_the_orchestrator_and_are_handed_back_by_a_worker(r
             seqs = [each["seq"] for each in await all_events(client, job_id)]
             assert seqs == list(range(1, len(seqs) + 1))
 
-        again = await submit(client, a_spec(BEGIN, {"seconds": 3}, END), "c")
+        go = remote.home / "go"
+        again = await submit(client, a_spec(BEGIN, {"until": str(go)}, END), "c")
         await until_line(client, again, "begun")
         leaving = remote.workers[(await client.job(again))["worker_id"]]
         leaving.send(signal.SIGTERM)
         assert await leaving.ended() == 0
+        go.touch()
         job = await until_state(client, again, "succeeded", "failed", "lost")
         assert [job["state"], job["attempt"], job["tries"]] == ["succeeded", 2, 0]
 

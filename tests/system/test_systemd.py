@@ -113,7 +113,7 @@ class NotifySocket:
         self._socket.bind(self.path)
         self.heard: list[str] = []
 
-    def wait_for(self, word: str, seconds: float = 20) -> str:
+    def wait_for(self, word: str, seconds: float = 60) -> str:
         deadline = time.monotonic() + seconds
         seen = 0
         while True:

@@ -1,7 +1,8 @@
 """From a push at a real git host to an image on a real engine, and its status back at the forge."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ async def send(world: World, value: dict[str, Any], kind: str = "push") -> None:
 
 
 async def job_of(client: Client, commit: str) -> str:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while True:
             for job in (await client.jobs(limit=100))["jobs"]:
                 if job["spec"]["ref"] == commit:
@@ -73,10 +74,19 @@ async def job_of(client: Client, commit: str) -> str:
 
 
 async def told(world: World, commit: str, last: str) -> list[str]:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while world.api.states(commit)[-1:] != [last]:
             await trio.sleep(0.05)
     return world.api.states(commit)
+
+
+@asynccontextmanager
+async def held(client: Client) -> AsyncIterator[None]:
+    """No build begins: what a job has passed when the forge is told of it is not told any more."""
+    (worker,) = await client.workers()
+    await client.drain(worker["id"])
+    yield
+    await client.drain(worker["id"], undo=True)
 
 
 async def test_from_a_push_to_an_image_and_its_status(world: World) -> None:
@@ -86,7 +96,9 @@ async def test_from_a_push_to_an_image_and_its_status(world: World) -> None:
     async with world.farm.client() as client:
         await declared(world, client, name, url, spec={"tags": ["{branch}", "{short}"]})
         first = git(repository, "rev-parse", "HEAD")
-        await send(world, push("gitea", f"{url}.git", after=first, before=forges.ZEROS))
+        async with held(client):
+            await send(world, push("gitea", f"{url}.git", after=first, before=forges.ZEROS))
+            await told(world, first, "pending")
         ended = await world.farm.follow(await job_of(client, first), client)
         assert ended.state == "succeeded", ended.job
         assert ended.job["commit"] == first
@@ -97,7 +109,9 @@ async def test_from_a_push_to_an_image_and_its_status(world: World) -> None:
         assert taken["project"] == f"team/{name}"
         assert taken["target_url"].endswith(f"/#/job/{ended.job['id']}")
         broken = commit_files(repository, {"Dockerfile": f"FROM {BASE}\nRUN exit 3\n"})
-        await send(world, push("gitea", f"{url}.git", after=broken, before=first))
+        async with held(client):
+            await send(world, push("gitea", f"{url}.git", after=broken, before=first))
+            await told(world, broken, "pending")
         ended = await world.farm.follow(await job_of(client, broken), client)
         assert ended.state == "failed"
         assert (await told(world, broken, "failure"))[0] == "pending"

@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.parts.browser import Watched, come_in, open_browser
+from tests.parts.ports import free_port
 from tests.parts.whole_farm import WholeFarm, open_whole_farm
 
 # For every test of this folder, whichever of its fixtures come first.
@@ -53,7 +54,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeFarm]:
     with open_whole_farm(tmp_path_factory.mktemp("viewer")) as farm:
-        farm.start("--slots", "4")
+        # At a port that it can have again: browsers knock at it while it is away.
+        farm.start("--slots", "4", listen=f"127.0.0.1:{free_port()}")
         yield farm
         farm.stop()
 
@@ -66,6 +68,7 @@ def session(browser: Browser, farm: WholeFarm) -> Any:
 
 def _log_in(browser: Browser, farm: WholeFarm) -> Any:
     context = browser.new_context()
+    context.set_default_timeout(40_000)
     page = context.new_page()
     come_in(page, farm.url, (farm.state / "token").read_text().strip())
     state = context.storage_state()
@@ -107,5 +110,5 @@ def send(farm: WholeFarm, *actions: dict[str, Any], **spec: Any) -> str:
         json.dumps(body).encode(),
         {"authorization": f"Bearer {token}", "content-type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=40) as answer:
         return str(json.load(answer)["id"])

@@ -42,7 +42,7 @@ def test_a_deployment_is_shown_and_steered(watched: Watched, farm: WholeFarm) ->
     expect(page.locator(".head .state")).to_have_text("running")
     # A link to a line opens there.
     page.locator(".row .number").nth(2).click()
-    assert page.url.endswith("#/deployment/shown/L3")
+    expect(page).to_have_url(re.compile("#/deployment/shown/L3$"))
     page.reload()
     expect(page.locator(".row.selected")).to_have_count(1)
     with page.expect_download() as download:

@@ -163,7 +163,7 @@ def test_a_token_that_is_taken_away_ends_the_session(browser: Browser, farm: Who
     again = page.get_by_role("link", name="Log in again").get_attribute("href")
     come_in(page, f"{farm.url}{again}", (farm.state / "token").read_text().strip())
     expect(page.locator(".row.log")).to_contain_text("here")
-    assert page.url.endswith(f"#/job/{job}")
+    expect(page).to_have_url(re.compile(f"#/job/{job}$"))
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".head .state")).to_have_text("canceled")
     assert watched.complaints == []
@@ -226,7 +226,7 @@ def test_a_reader_on_the_way_to_another_page_gets_there(watched: Watched, farm: 
     page.get_by_role("button", name="Again").click()
     page.wait_for_function("before => !location.hash.endsWith(before)", arg=job)
     page.go_back()
-    assert page.url.endswith(f"#/job/{job}")
+    expect(page).to_have_url(re.compile(f"#/job/{job}$"))
 
 
 def log_in(page: Page, farm: WholeFarm, secret: str) -> None:
