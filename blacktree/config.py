@@ -318,9 +318,8 @@ def _read_environment(environ: Mapping[str, str], values: dict[str, dict[str, An
         if not name.startswith("BLACKTREE_") or name in NOT_SETTINGS:
             continue
         section, _, key = name.removeprefix("BLACKTREE_").lower().partition("_")
-        if section not in SECTIONS:
-            raise _unknown(f"variable {name}", section, list(SECTIONS))
-        _known(section, key, f"variable {name}")
+        if section not in SECTIONS or key not in SECTIONS[section].__struct_fields__:
+            raise _unknown_variable(name, section)
         values[section][key] = _from_text(section, key, text)
         origins[section, key] = f"environment {name}"
 
@@ -415,6 +414,26 @@ def _unknown(what: str, name: str, known: list[str]) -> BadRequest:
     guess = nearest(name, known)
     advice = f"did you mean `{guess}`?" if guess else f"known: {', '.join(known)}"
     return BadRequest(f"unknown {what}", code="invalid_config", advice=advice)
+
+
+def _unknown_variable(name: str, section: str) -> BadRequest:
+    """With the whole name of the nearest variable, so that it can be copied."""
+    parts = [section] if section in SECTIONS else list(SECTIONS)
+    meant = {
+        f"{part}_{key}": f"{part.upper()}_{key.upper()}` (`{key}` in section [{part}])"
+        for part in parts
+        for key in SECTIONS[part].__struct_fields__
+    }
+    # Without what they all begin with, which would make everything alike.
+    bare, begin = name.removeprefix("BLACKTREE_").lower(), f"{section}_" if section in SECTIONS else ""
+    guess = nearest(bare.removeprefix(begin), [each.removeprefix(begin) for each in meant])
+    if guess:
+        advice = f"did you mean `BLACKTREE_{meant[begin + guess]}?"
+    elif begin:
+        advice = f"known: {', '.join(SECTIONS[section].__struct_fields__)}"
+    else:
+        advice = f"known: BLACKTREE_<SECTION>_<KEY> with the sections {', '.join(SECTIONS)}"
+    return BadRequest(f"unknown variable {name}", code="invalid_config", advice=advice)
 
 
 def _invalid(message: str) -> BadRequest:

@@ -16,6 +16,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 _UNKNOWN = re.compile(r"contains unknown field `(?P<name>.*)`", re.DOTALL)
 
 
@@ -47,7 +48,8 @@ def _fields_at(kind: Any, path: str) -> list[str]:
 
 
 def bad_request(error: msgspec.ValidationError, kind: Any, where: str) -> BadRequest:
-    """A `BadRequest` with the dotted path and, for an unknown field, the nearest known one.
+    """A `BadRequest` with the dotted path (of the field itself, also where it is missing) and, for an unknown field,
+    the nearest known one.
 
     `where` is the root's name in the message, such as `spec` or `config`.
     """
@@ -64,6 +66,8 @@ def bad_request(error: msgspec.ValidationError, kind: Any, where: str) -> BadReq
         guess = nearest(name, known)
         advice = f"did you mean `{guess}`?" if guess else f"known fields: {', '.join(known)}"
         message = f"unknown field `{name}`"
+    if missing := _MISSING.search(message):
+        path = f"{path}.{missing['name']}" if path else missing["name"]
     full = f"{where}.{path}" if path else where
     return BadRequest(f"{full}: {message}", path=full, code="invalid", advice=advice)
 

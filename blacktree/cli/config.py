@@ -50,6 +50,9 @@ def describe(values: Any, origins: dict[tuple[str, str], str]) -> dict[str, dict
     for part in ("orchestrator", "worker"):
         if not plain[part]["state_directory"]:
             plain[part]["state_directory"] = default_state_directory(os.environ, part)
+    if not plain["worker"]["engine"] and (engine := os.environ.get("DOCKER_HOST")):
+        plain["worker"]["engine"] = engine
+        origins = origins | {("worker", "engine"): "environment DOCKER_HOST"}
     return {
         section: {
             key: {

@@ -95,6 +95,10 @@ class Intake:
             lane.wanted.set()
             delivery = await deliveries.receive()
             lane.idle_since = None
+            if not self._workers.has_free(lane.pool):
+                # The slot went before the delivery came. In our hand it would go ahead of a higher priority.
+                await _give_back(delivery)
+                continue
             # Returns once a slot is leased; until then everything else waits in the broker.
             await running.start(self._jobs.run, delivery, lane.pool)
 
@@ -139,10 +143,14 @@ async def _pass_on(delivery: Delivery, sink: trio.MemorySendChannel[Delivery]) -
     try:
         await sink.send(delivery)
     except trio.Cancelled:
-        # In our hand and in nobody else's: it goes back now, not when the connection closes.
-        with trio.move_on_after(0.5, shield=True):
-            try:
-                await delivery.requeue()
-            except BrokerLost:
-                pass
+        await _give_back(delivery)
         raise
+
+
+async def _give_back(delivery: Delivery) -> None:
+    """In our hand and in nobody else's: it goes back now, not when the connection closes."""
+    with trio.move_on_after(0.5, shield=True):
+        try:
+            await delivery.requeue()
+        except BrokerLost:
+            pass

@@ -56,7 +56,7 @@ class Member:
             slots=self.slots,
             busy=len(self.jobs),
             refusal=self.unreachable or self.status.refusal or self._refused,
-            draining=self.draining or self.status.draining,
+            draining=self.draining,
             warm=self.status.warm,
             profile=self.profile,
         )

@@ -62,7 +62,7 @@ class Sightings:
                 pool=member.registration.pool if member is not None else "",
                 alive=member is not None,
                 capable=member is not None and needed <= set(member.registration.capabilities),
-                draining=member is not None and (member.draining or member.status.draining),
+                draining=member is not None and member.draining,
                 silent_seconds=moment - (seen.at if seen is not None else self._started_at),
                 current=ours and seen is not None and seen.revision == couriers.revision(worker_id),
                 states=seen.states if seen is not None and ours else {},

@@ -119,8 +119,12 @@ class Workers:
 
     async def wait_free(self, pool: str) -> None:
         """Until some worker of this pool has a free slot."""
-        while self.census.choose(pool, "") is None:
+        while not self.has_free(pool):
             await self.wait_changed()
+
+    def has_free(self, pool: str) -> bool:
+        """Whether some worker of this pool has a free slot now."""
+        return self.census.choose(pool, "") is not None
 
     def way(self, pool: str, want: Wanted) -> Way:
         """How a job of this pool that asks for this can be built now."""

@@ -24,6 +24,7 @@ class Standing:
         self._roster = roster
         self._lease = lease
         self.leaving = False
+        # Only told back: who is drained is the orchestrator's to say, and what a heartbeat brought may be undone since.
         self.draining = False
         self.guarded = True
         self.suspect = "the worker has not swept its engine yet"
@@ -40,8 +41,6 @@ class Standing:
         """`(code, reason)`; empty if builds are welcome. Busy slots are no refusal: see `full`."""
         if self.leaving:
             return "leaving", "the worker is shutting down"
-        if self.draining:
-            return "draining", "the worker is drained"
         if not self._lease.ends or not self._lease.holds(boottime()):
             return "not_registered", "the worker's lease does not hold"
         if not self.guarded:
@@ -81,7 +80,7 @@ class Standing:
         return WorkerStatus(
             slots=self._config.slots,
             busy=len(self._roster.building),
-            refusal="" if code in ("draining", "not_registered") else reason,
+            refusal="" if code == "not_registered" else reason,
             draining=self.draining,
             free_disk_bytes=self.free_disk_bytes(),
             engine=f"{self.health.name} {self.health.version}".strip(),

@@ -100,7 +100,7 @@ async def test_http(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "path"),
     [
-        ({"image": "app"}, "spec"),
+        ({"image": "app"}, "spec.run"),
         ({"image": "app", "run": {"name": "Web"}}, "spec.run.name"),
         ({"image": "app it", "run": RUN}, "spec.image"),
         ({"image": "app", "run": RUN, "ref": "main"}, "spec.ref"),

@@ -122,7 +122,7 @@ async def test_the_same_key_answers_with_the_first_job() -> None:
     [
         (b"{", JSON, 400, "spec"),
         (b"[]", JSON, 422, "spec"),
-        (b"{}", JSON, 422, "spec"),
+        (b"{}", JSON, 422, "spec.repository"),
         (b'{"repository": 5}', JSON, 422, "spec.repository"),
         (b'{"repository": "https://e.test/a", "conext": "x"}', JSON, 422, "spec.conext"),
         (b'{"repository": "https://e.test/a", "ref": "--upload-pack=x"}', JSON, 422, "spec.ref"),

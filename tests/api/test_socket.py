@@ -47,14 +47,15 @@ async def test_errors_have_their_numbers() -> None:
                 error = await talker.error(method, {"id": identity})
                 assert (error["code"], error["data"]["code"]) == (-32001, "not_found")
         missing = await talker.error("job.get", {})
-        assert (missing["code"], missing["data"]["path"]) == (-32602, "params")
+        assert (missing["code"], missing["data"]["path"]) == (-32602, "params.id")
         wrong = await talker.error("job.get", {"id": 5})
         assert (wrong["code"], wrong["data"]["path"]) == (-32602, "params.id")
         unknown = await talker.error("job.list", {"lim": 5})
         assert unknown["data"]["advice"] == "did you mean `limit`?"
         spec = await talker.error("job.submit", {**SPEC, "conext": "x"})
         assert (spec["code"], spec["data"]["path"]) == (-32602, "spec.conext")
-        assert (await talker.error("job.submit", {}))["code"] == -32602
+        nothing = await talker.error("job.submit", {})
+        assert (nothing["code"], nothing["data"]["path"]) == (-32602, "spec.repository")
         method = await talker.error("job.sumbit", {})
         assert (method["code"], method["data"]["advice"]) == (-32601, "did you mean `job.submit`?")
         first = await talker.result("job.submit", {**SPEC, "idempotency_key": "k"})

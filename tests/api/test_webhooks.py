@@ -199,7 +199,7 @@ async def test_sources_over_http_and_websocket() -> None:
             found = await talker.result("source.get", {"name": "app"})
             assert found == (await ask(house, "GET", f"{base}/app")).json
             assert (await talker.error("source.add", SOURCE))["code"] == -32002
-            assert (await talker.error("source.edit", {"name": "app"}))["data"]["path"] == "params"
+            assert (await talker.error("source.edit", {"name": "app"}))["data"]["path"] == "params.changes"
             assert await talker.result("source.remove", {"name": "app"}) == found
             assert await talker.result("source.list") == {"sources": []}
         assert (await ask(house, "DELETE", f"{base}/app")).status == 404

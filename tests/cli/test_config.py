@@ -29,6 +29,15 @@ def test_an_empty_state_directory_is_shown_as_what_it_means(tmp_path: Path) -> N
     assert shown["worker"]["state_directory"]["value"] == f"{tmp_path}/blacktree/worker"
 
 
+def test_an_engine_from_its_own_variable_is_shown_with_it() -> None:
+    env = {"DOCKER_HOST": "unix:///run/x.sock"}
+    shown = json.loads(run("config", "--json", env=env).out)["worker"]["engine"]
+    assert shown == {"value": "unix:///run/x.sock", "origin": "environment DOCKER_HOST"}
+    env["BLACKTREE_WORKER_ENGINE"] = "/run/y.sock"
+    shown = json.loads(run("config", "--json", env=env).out)["worker"]["engine"]
+    assert shown == {"value": "/run/y.sock", "origin": "environment BLACKTREE_WORKER_ENGINE"}
+
+
 def test_secrets_are_masked_in_both_forms() -> None:
     env = {"BLACKTREE_ORCHESTRATOR_BROKER_URL": "amqp://me:hunter2@rabbit:5672/v"}
     for ran in (run("config", env=env), run("config", "--json", env=env)):

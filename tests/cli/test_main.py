@@ -63,7 +63,9 @@ def test_wrong_usage_is_one_line_with_what_to_do(arguments: list[str], hint: str
 def test_a_wrong_variable_is_one_line_with_the_nearest_name() -> None:
     ran = run("config", env={"BLACKTREE_WORKER_SLOT": "3"})
     assert ran.code == 2
-    assert "did you mean `slots`?" in one_line(ran)
+    assert "did you mean `BLACKTREE_WORKER_SLOTS` (`slots` in section [worker])?" in one_line(ran)
+    ran = run("config", env={"BLACKTREE_WORKR_POOL": "x"})
+    assert "did you mean `BLACKTREE_WORKER_POOL` (`pool` in section [worker])?" in one_line(ran)
 
 
 @pytest.mark.parametrize("command", [["jobs"], ["job", "x"], ["logs", "x"], ["cancel", "x"], ["workers"], ["events"]])

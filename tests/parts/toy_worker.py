@@ -69,6 +69,7 @@ class ToyWorker(RunsNoReplicas):
         self.side: OrchestratorSide | None = None
         self.admission: Admission | None = None
         self.silent = False
+        self.draining = False
         self.capabilities: list[str] = []
         self.address = ""
         self._done: list[AttemptReport] = []
@@ -117,6 +118,7 @@ class ToyWorker(RunsNoReplicas):
             slots=self.slots,
             busy=len(self.held),
             refusal=self.refusal,
+            draining=self.draining,
             warm=self.warm,
             platforms=self.platforms,
             emulated=self.emulated,
@@ -151,9 +153,11 @@ class ToyWorker(RunsNoReplicas):
         assert self.side is not None
         named = {each.name for each in attempts}
         others = [AttemptReport(name=each.name) for each in self.held.values() if each.name not in named]
-        return await self.side.report(
+        answer = await self.side.report(
             Report(worker_id=self.id, incarnation=self.incarnation, status=self.status(), attempts=[*attempts, *others])
         )
+        self.draining = answer.drain
+        return answer
 
     async def say(self, assignment: Assignment, *records: Record, commit: str | None = None) -> ReportAnswer:
         number = self.batches.get(assignment.name, 0) + 1
