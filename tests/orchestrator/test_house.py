@@ -78,6 +78,7 @@ async def test_whose_slot_was_drained_away_does_not_go_ahead_of_priority(
         while lanes[0].idle_since is not None or lanes[0].wanted.is_set():
             await trio.sleep(0.005)
         high = await house.submit(priority=9)
+        await until_queued(house, 2)
         await house.control.drain(worker.id, False)
         first = await worker.next_assignment()
         await worker.end(first)
