@@ -142,7 +142,7 @@ async def test_a_step_shared_with_another_build_goes_on(provider: Provider) -> N
 async def test_equal_commands_in_two_builds_are_told_apart(provider: Provider) -> None:
     """Only the bases differ: the cancelled build's step goes, its neighbour's stays."""
     word = nonce()
-    run = f"RUN echo under way {word}; sh -c 'sleep 4; true' {word}; echo finished"
+    run = f"RUN echo under way {word}; sh -c 'sleep 8; true' {word}; echo finished"
     stays, goes = Recorder(), Recorder()
     with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
