@@ -431,15 +431,17 @@ async def test_what_buildkit_clips_is_told(world: World) -> None:
     repository = world.repository(f"RUN echo {nonce()}; seq 400000")
     ended = await world.farm.built(world.http(repository), builder="buildkit")
     notices = ended.notices("output_clipped")
-    if "400000" in ended.lines:
+    clip = next((place for place, line in enumerate(ended.lines) if line.startswith("[output clipped")), None)
+    if clip is None:
         assert notices == []
+        assert "400000" in ended.lines
     else:
         assert len(notices) == 1
         assert "classic" in notices[0]
-    numbers = [int(line) for line in ended.lines if line.isdigit()]
-    kept = [number for number in range(1, 400_001)][: len(numbers)]
+    # Once the engine has cut a line, it may go on at any place if the step is slow enough.
+    numbers = [int(line) for line in ended.lines[:clip] if line.isdigit()]
     assert len(numbers) > 1000
-    assert numbers[:-1] == kept[:-1]
+    assert numbers[:-1] == list(range(1, len(numbers)))
 
 
 async def test_nothing_temporary_is_left_whatever_ended_it(world: World) -> None:
