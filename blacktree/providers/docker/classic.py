@@ -33,7 +33,10 @@ _EPOCH = 1_577_836_800
 
 
 class ClassicBuild:
-    """One build. `containers` are the intermediate ones seen so far; `mark` is a host name that all of them know."""
+    """One build. `containers` are the intermediate ones seen so far; `mark` is a host name that all of them know.
+
+    The steps of a build that is tried again (`tries`) have names of their own.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class ClassicBuild:
         labels: Mapping[str, str],
         entries: Sequence[Entry],
         mark: str,
+        tries: int = 1,
     ) -> None:
         self.key = secrets.token_hex(16)
         self.mark = mark
@@ -56,6 +60,7 @@ class ClassicBuild:
         self._limit = trio.CancelScope()
         self._labels = labels
         self._entries = entries
+        self._suffix = f".{tries}" if tries > 1 else ""
         self._step = ""
         self._name = ""
         self._number = 0
@@ -156,7 +161,7 @@ class ClassicBuild:
         if found and int(found[1]) == self._number + 1:
             await self._finish(ok=True)
             self._number += 1
-            self._step, self._name = found[1], found[3].strip()
+            self._step, self._name = found[1] + self._suffix, found[3].strip()
             self._begun, self._cached = trio.current_time(), False
             await self._sink.step_started(self._step, self._name)
             return

@@ -60,6 +60,13 @@ _TABLE: tuple[tuple[re.Pattern[str], str, bool, str], ...] = tuple(
             "COPY reads from `context` at that commit, after .dockerignore",
         ),
         (
+            # The classic builder's, where another build's image is removed and takes a layer with it that both had.
+            r"unable to find image \"sha256:|no such image: sha256:|failed to get digest sha256:",
+            "image_gone",
+            True,
+            "an image that this build uses was removed meanwhile",
+        ),
+        (
             r"pull access denied|manifest unknown|manifest for .* not found|repository does not exist|"
             r"no such image|: not found$|name unknown",
             "image_missing",

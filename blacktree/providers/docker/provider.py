@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import PurePosixPath
@@ -36,6 +36,7 @@ from blacktree.providers.docker.proof import Prover
 from blacktree.providers.docker.push import Push
 from blacktree.providers.docker.stream import Connector, EngineRefused
 
+CLASSIC_TRIES = 3
 _FRESH_SECONDS = 900.0
 _SYMLINK = 0o120000
 
@@ -79,10 +80,7 @@ class DockerProvider:
             kit = BuildKitBuild(self._engine.connector, request, sink, labels, entries)
             image = await self._buildkit(kit, request.job_id, traits)
         else:
-            mark = mark_for(self._owner, request.job_id, request.attempt)
-            image = await self._classic(
-                ClassicBuild(self._engine.connector, request, sink, labels, entries, mark), traits
-            )
+            image = await self._classic(request, sink, labels, entries, traits)
         self._fresh[image.id] = trio.current_time()
         await self._ledger.add(image.id)
         return image
@@ -103,13 +101,23 @@ class DockerProvider:
         finally:
             del self._running[build.key]
 
-    async def _classic(self, build: ClassicBuild, traits: Traits) -> BuiltImage:
-        try:
-            return await build.run()
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await self._prover.classic(build, traits)
-            raise
+    async def _classic(
+        self, request: BuildRequest, sink: Sink, labels: Mapping[str, str], entries: Sequence[Entry], traits: Traits
+    ) -> BuiltImage:
+        mark = mark_for(self._owner, request.job_id, request.attempt)
+        tries = 1
+        while True:
+            build = ClassicBuild(self._engine.connector, request, sink, labels, entries, mark, tries)
+            try:
+                return await build.run()
+            except BaseException as error:
+                with trio.CancelScope(shield=True):
+                    await self._prover.classic(build, traits)
+                if not isinstance(error, StepFailed) or error.code != "image_gone" or tries == CLASSIC_TRIES:
+                    raise
+                text = f"built again: a layer was removed meanwhile, with an image that had it too ({error.message})"
+                await sink.notice("built_again", text)
+                tries += 1
 
     async def tag(self, image_id: str, references: Collection[str]) -> None:
         """See `Provider`."""

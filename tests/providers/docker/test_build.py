@@ -2,14 +2,18 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from blacktree.errors import EngineLost, StepFailed
 from blacktree.providers.base import BuildRequest, Login, Provider
+from blacktree.providers.docker.classic import ClassicBuild
 from blacktree.providers.docker.engine import Engine
+from blacktree.providers.docker.provider import CLASSIC_TRIES
 from blacktree.providers.docker.stream import Connector
 from tests.contracts.provider import Files, Recorder, new_job
 from tests.parts.registry import can_start_registries, registry
@@ -269,6 +273,36 @@ async def test_the_classic_builder_keeps_every_line(provider: Provider) -> None:
     lines = sink.text.split(b"\n")
     first = lines.index(b"1")
     assert lines[first : first + 200000] == [b"%d" % number for number in range(1, 200001)]
+
+
+async def test_a_layer_that_was_removed_meanwhile_is_built_again(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the engine says it when another image goes, and with it a layer that this build had found in the cache."""
+    take = ClassicBuild._take
+    gone = ['unable to find image "sha256:8769dc"', "No such image: sha256:8769dc"]
+
+    async def and_lose(build: ClassicBuild, message: Mapping[str, Any]) -> None:
+        if gone and str(message.get("stream", "")).startswith("Step 2/"):
+            message = {"error": gone.pop()}
+        await take(build, message)
+
+    monkeypatch.setattr(ClassicBuild, "_take", and_lose)
+    sink = Recorder()
+    asked = request(f"RUN echo {nonce()}", builder="classic")
+    image = await provider.build(asked, sink)
+    assert image.id.startswith("sha256:")
+    assert [code for code, _, _ in sink.notices] == ["built_again"] * 2
+    assert set(sink.started) == set(sink.finished) >= {"1", "1.2", "1.3", "2.3"}
+
+    gone += ["failed to get digest sha256:8769dc: open 8769dc: no such file or directory"] * CLASSIC_TRIES
+    with pytest.raises(StepFailed) as caught:
+        await provider.build(asked, Recorder())
+    assert (caught.value.code, caught.value.again) == ("image_gone", True)
+    # The engine itself has lost nothing here and hears of the end only by the connection's.
+    with trio.fail_after(40):
+        while await provider.remaining(asked.job_id):
+            await trio.sleep(0.05)
 
 
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
