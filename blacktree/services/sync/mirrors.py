@@ -202,8 +202,9 @@ class Mirrors:
             raise
         self._check(done, f"fetching {address.url}", mirror=path)
         if await in_thread(lambda: sum(1 for _ in path.glob("objects/pack/*.pack"))) > _MAXIMUM_PACKS:
-            # Each fetch leaves a pack; readers find their objects again in the joined one.
-            await self._git.local(path, "repack", "-d", "-q", "--geometric=2", inherited=[lock])
+            # Each fetch leaves a pack; readers find their objects again in the joined one. What the packs have is kept
+            # as it is: looking for deltas between them takes two seconds and more for a file of ten megabytes.
+            await self._git.local(path, "repack", "-d", "-q", "--geometric=2", "--window=0", inherited=[lock])
 
     async def _commit(self, path: Path, name: str) -> str | None:
         """The commit behind a name, with its tree, if the mirror has both."""

@@ -278,6 +278,24 @@ async def test_two_builds_of_one_repository_at_once(syncs: Syncs, host: GitServe
         assert await syncs.files(build)
 
 
+async def test_packs_are_joined_and_what_they_have_is_not_worked_over(
+    syncs: Syncs, host: GitServer, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blacktree.services.sync.mirrors._MAXIMUM_PACKS", 4)
+    text = os.urandom(50_000).hex()
+    for number in range(8):
+        # Each is nearly all of the one before: git would find the delta if it looked.
+        commit_files(app, {f"big-{number}": f"{number}{text}".encode()})
+        build = await syncs.sync(f"{host.url}/app", ref="main")
+    files = await syncs.files(build)
+    assert [files[f"big-{number}"] for number in range(8)] == [f"{number}{text}".encode() for number in range(8)]
+    packs = list(mirror_of(syncs).glob("objects/pack/*.pack"))
+    assert len(packs) <= 5
+    told = "".join(git(mirror_of(syncs), "verify-pack", "-v", str(pack)) for pack in packs)
+    assert told.count(" blob ") >= 8
+    assert not [line for line in told.splitlines() if " blob " in line and len(line.split()) > 5]
+
+
 @pytest.mark.parametrize("damage", ["objects", "head", "pack", "empty", "config"])
 async def test_a_corrupted_mirror_is_made_anew(syncs: Syncs, host: GitServer, app: Path, damage: str) -> None:
     commit = (await syncs.sync(f"{host.url}/app")).commit
