@@ -22,7 +22,7 @@ ROWS = {
     "jobs": 150.0,
     "latency": 120.0,
     "build": 240.0,
-    "push": 240.0,
+    "push": 420.0,
     "output": 180.0,
     "readers": 150.0,
     "api": 60.0,
@@ -52,12 +52,15 @@ def main() -> int:
     figures: list[Figure] = []
     failures: list[Failed] = []
     loads: dict[str, float] = {}
+    stolen: dict[str, float] = {}
     began = time.monotonic()
     with Bench(quick=options.quick, minutes=options.minutes) as bench:
         for row in options.only or ROWS:
             loads[row] = round(machine.load(), 2)
             bench.say(f"{row} (load {loads[row]})")
+            before = machine.processor_time()
             failure = _measure(row, bench, figures)
+            stolen[row] = round(machine.stolen(before, machine.processor_time()), 3)
             if failure is not None:
                 bench.say(f"{row}: not measured: {failure.reason}")
                 failures.append(failure)
@@ -67,11 +70,15 @@ def main() -> int:
         f"\n{seconds} s{', quick: sizes too small for figures to quote' if options.quick else ''}; load average before"
     )
     print("each row (other work on the machine counts): " + ", ".join(f"{row} {load}" for row, load in loads.items()))
+    print(
+        "taken by other guests of the host meanwhile: " + ", ".join(f"{row} {part:.0%}" for row, part in stolen.items())
+    )
     document = {
         "machine": facts,
         "quick": options.quick,
         "seconds": seconds,
         "load": loads,
+        "stolen": stolen,
         "figures": [as_json(figure) for figure in figures],
         "failures": [vars(failure) for failure in failures],
     }
