@@ -35,6 +35,7 @@ MAX_CONNECTIONS = 4096
 # Who has not made one call with the right token by then is dropped, so that strangers cannot hold all connections.
 STRANGER_SECONDS = 15.0
 CLOSE_SECONDS = 2.0
+ACCEPT_TURNS = 3
 
 _REPLY = [(":status", "200"), ("content-type", "application/grpc+proto")]
 _OK = [("grpc-status", "0")]
@@ -82,7 +83,9 @@ class _Protocol(wire.Guard, H2Protocol):
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        if len(self.service.connections) >= MAX_CONNECTIONS:
+        if self.service.ended:
+            transport.abort()
+        elif len(self.service.connections) >= MAX_CONNECTIONS:
             log.warning("connection refused", error=f"{MAX_CONNECTIONS} are open")
             transport.abort()
         super().connection_made(transport)
@@ -148,6 +151,7 @@ class _Service:
         self._expected = f"Bearer {checked_token(join_token)}".encode()
         self._config = configuration(keepalive_seconds)
         self.connections: set[_Protocol] = set()
+        self.ended = False
         self._nursery: trio.Nursery | None = None
         self._servers: list[asyncio.AbstractServer] = []
 
@@ -199,10 +203,14 @@ class _Service:
             )
 
     async def _stop_listening(self) -> None:
+        self.ended = True
         for server in self._servers:
             server.close()
 
     async def _hang_up(self) -> None:
+        # Whoever had been taken on when the listening ended becomes a connection within these turns.
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         # `wait_closed` of 3.12 and later waits for idle clients too, for ever: it is not asked.
         for each in list(self.connections):
             each.processor.close("the server has ended")

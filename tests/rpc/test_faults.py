@@ -1,8 +1,11 @@
 """What no honest peer does: garbage, floods, half-open connections, handlers that raise. The daemon goes on."""
 
+import gc
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -364,3 +367,26 @@ async def test_a_server_that_sends_garbage_is_peer_lost() -> None:
         async with connect_worker(f"localhost:{port}", join_token=TOKEN) as side:
             with trio.fail_after(40), pytest.raises(PeerLost):
                 await side.ping()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_comes_in_the_last_moment_is_hung_up_on(tmp_path: Path, turns: int) -> None:
+    """Whatever the server had begun to do for them when it ended: no connection is forgotten."""
+    gc.disable()
+    try:
+        async with house() as here:
+            address = await here.serve_worker(f"unix:{tmp_path}/s")
+            with ExitStack() as stack:
+                clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(20)]
+                for each in clients:
+                    each.connect(address.removeprefix("unix:"))
+                for _ in range(turns):
+                    await trio.lowlevel.checkpoint()
+                await here.stop()
+                for each in clients:
+                    each.settimeout(40)
+                    with suppress(ConnectionResetError):
+                        while await trio.to_thread.run_sync(each.recv, 65536):
+                            pass
+    finally:
+        gc.enable()

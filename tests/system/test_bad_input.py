@@ -123,7 +123,7 @@ def a_spec(**more: Any) -> bytes:
         (b'{"repository": ', 400, "malformed", "spec", "JSON"),
         (b'{"repository": "\xff"}', 400, "malformed", "spec", "JSON"),
         (b"[]", 422, "invalid", "spec", "object"),
-        (b"{}", 422, "invalid", "spec", "repository"),
+        (b"{}", 422, "invalid", "spec.repository", "repository"),
         (a_spec(dockerfil="x"), 422, "invalid", "spec.dockerfil", "did you mean `dockerfile`?"),
         (a_spec(nothing_like_it=1), 422, "invalid", "spec.nothing_like_it", "known fields"),
         (a_spec(tags="latest"), 422, "invalid", "spec.tags", "Expected `array`"),

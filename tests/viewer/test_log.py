@@ -200,6 +200,7 @@ def test_wrapped_lines_can_be_read_to_the_last(watched: Watched, farm: WholeFarm
     job = submit({"step": "1", "name": "long", "lines": 300, "line": f"{long}{{n}}"}, {"lines": 1, "line": "the end"})
     farm.wait_for(job, "succeeded", seconds=40)
     page.goto(f"{farm.url}#/job/{job}")
+    expect(page.locator(".row.log").first).to_be_visible()
     page.get_by_role("button", name="Wrap").click()
     expect(page.locator(".rows.wrap")).to_be_visible()
     page.locator(".logview").focus()

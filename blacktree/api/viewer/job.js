@@ -18,6 +18,8 @@ export class JobPage {
     this.facts = new Facts(connection, (job) => this.#take(job));
     this.steps = new Steps((step) => this.#toStep(step));
     this.box.log.look.lanes = this.steps.lanes;
+    // What stands above it is not there yet: a button would move away under the hand.
+    this.box.box.style.visibility = "hidden";
     fill(main, element("div", { class: "workbench" }, this.facts.head,
       element("div", { class: "side" }, this.facts.trouble, this.steps.box, this.facts.aside), this.box.box));
     this.ready = this.#open(place);
@@ -47,6 +49,7 @@ export class JobPage {
   async #open(place) {
     try {
       this.#take(await this.connection.ask("job.get", { id: this.id }));
+      this.box.box.style.visibility = "";
       await this.pages.open();
     } catch (error) {
       if (!this.closed) fill(this.main, absent("job", error));
