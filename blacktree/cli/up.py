@@ -147,6 +147,9 @@ async def _announce(
     import trio
 
     def look() -> "WorkerView | None":
+        if child.pid is None:
+            # One of an earlier start, with other settings, may be here still while it is ended.
+            return None
         return next((worker for worker in control.workers() if worker.state != "dead"), None)
 
     with trio.move_on_after(WORKER_START_SECONDS):
