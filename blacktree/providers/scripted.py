@@ -111,7 +111,10 @@ class ScriptedProvider:
             await self._follow(script, running, sink)
         except trio.Cancelled:
             with trio.move_on_after(running.cancel_seconds, shield=True):
-                await (_there(running.cancel_until) if running.cancel_until else _never())
+                if running.cancel_until:
+                    await _there(running.cancel_until)
+                else:
+                    await trio.sleep_forever()
             if running.unproven:
                 raise Unproven(f"the script of {request.job_id} says so") from None
             raise
@@ -276,10 +279,6 @@ async def _there(path: str) -> None:
     """Until this file is there; nothing tells of it, so it is looked for."""
     while not await trio.Path(path).exists():
         await trio.sleep(LOOK_SECONDS)
-
-
-async def _never() -> None:
-    await trio.sleep_forever()
 
 
 async def _finish(sink: Sink, step: str, name: str, cached: bool, began: float, *, ok: bool) -> None:

@@ -64,7 +64,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str, bool, str], ...] = tuple(
             r"unable to find image \"sha256:|no such image: sha256:|failed to get digest sha256:",
             "image_gone",
             True,
-            "an image that this build uses was removed meanwhile",
+            "if it goes on: a larger `image_budget_bytes` for the worker, or an engine that nobody else prunes",
         ),
         (
             r"pull access denied|manifest unknown|manifest for .* not found|repository does not exist|"

@@ -1,6 +1,5 @@
 """Lines out of bytes: independent of the split, bounded, quick."""
 
-import sys
 import time
 import tracemalloc
 from itertools import pairwise
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blacktree.services.core.lines import LineSplitter
+from tests.parts.calls import counted_calls
 
 LIMIT = 16
 PIECES = st.sampled_from(
@@ -111,16 +111,7 @@ def test_ordinary_text_is_not_taken_line_by_line() -> None:
     """Counted in calls, of Python's own too: a few a chunk, which has a thousand lines. `bin/bench` has the speed."""
     chunk = (b"#12 0.345 copying a file of ordinary length to where it belongs\n" * 1024)[: 64 * 1024]
     splitter = LineSplitter()
-    calls = 0
-
-    def count(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-
-    sys.setprofile(count)
-    try:
+    with counted_calls() as calls:
         for _ in range(10):
             splitter.feed(chunk)
-    finally:
-        sys.setprofile(None)
-    assert calls < 10 * 100
+    assert 0 < calls.count < 10 * 100
