@@ -177,10 +177,18 @@ class Provider(Protocol):
         ...
 
     async def push(
-        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+        self,
+        reference: str,
+        login: Login | None,
+        sink: Sink,
+        *,
+        step: str = "push",
+        stall_seconds: float = 300.0,
+        nearly: Callable[[], None] = lambda: None,
     ) -> str:
         """Push the image of this name (with tag) to the registry that it names; answers the manifest's digest.
 
+        `nearly` may be called, at most once, when every layer is there: a hint that the end is near, no promise of it.
         The layers are steps of their own, named `<step>/<layer>`, with progress in bytes; `step` is the caller's.
         Raises `StepFailed` (codes of `providers.registry.faults`; again=True where a later try can help) also for what
         the engine says in mid-stream, and when nothing moves for `stall_seconds`; `EngineLost` for a lost engine.

@@ -20,7 +20,7 @@ No script: the build succeeds at once. Equal requests give equal image ids, and 
 import hashlib
 import platform
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -146,7 +146,14 @@ class ScriptedProvider:
             names.difference_update(references)
 
     async def push(
-        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+        self,
+        reference: str,
+        login: Login | None,
+        sink: Sink,
+        *,
+        step: str = "push",
+        stall_seconds: float = 300.0,
+        nearly: Callable[[], None] = lambda: None,
     ) -> str:
         await trio.lowlevel.checkpoint()
         image = next((image for image, names in self.images.items() if reference in names), None)
@@ -162,6 +169,7 @@ class ScriptedProvider:
             if patience.cancelled_caught:
                 raise StepFailed("nothing moved", code="registry_slow", again=True, step="push")
             await sink.progress(layer, 1, 1, "bytes")
+            nearly()
             ok = True
         finally:
             with trio.move_on_after(2, shield=True):

@@ -15,6 +15,8 @@ from blacktree.worker.outbox import Outbox
 # Which order wins when several arrive: what someone asked for beats what happens to everybody.
 RANK = {"": 0, "shutdown": 1, "timed_out": 2, "canceled": 3, "fenced": 4}
 ASK_AGAIN_SECONDS = 0.25
+# Of a grant that was asked for ahead: with less left than this it is asked for anew.
+ENOUGH_SECONDS = 2.0
 
 
 class Attempt:
@@ -29,7 +31,7 @@ class Attempt:
         self.reason = ""
         self.building = True
         self._bell = bell
-        self._wants = 0
+        self._wants = False
         self._granted_until = 0.0
         self._granted = trio.Event()
         self._withheld: frozenset[str] = frozenset()
@@ -51,7 +53,7 @@ class Attempt:
     @property
     def wants_publish(self) -> bool:
         """Whether the next report asks for the grant."""
-        return self._wants > 0 and not self._granted.is_set()
+        return self._wants and not self._granted.is_set()
 
     def grant(self, until: float, withheld: Collection[str] = ()) -> None:
         """Names may be moved until then (CLOCK_BOOTTIME), but for these."""
@@ -60,17 +62,24 @@ class Attempt:
             self._withheld = frozenset(withheld)
             self._granted.set()
 
+    def expect(self, references: Collection[str]) -> None:
+        """A hint: `publishing` will soon be entered with these names. The grant is asked for now and waits there."""
+        if not self._wants:
+            self._ask(references)
+
     @asynccontextmanager
     async def publishing(self, references: Collection[str] = ()) -> AsyncIterator[Grant]:
         """Entered while a publish grant holds; what runs inside is finished once begun, cancelled or not, unless the
         grant ends first: then `StepFailed` (code `publish_expired`, again=True). One at a time."""
-        self._wants += 1
-        self._granted = trio.Event()
-        self.references = tuple(references)
-        self._bell.ring_urgently()
         try:
+            if self._wants and self.references != tuple(references):
+                # What is on its way is the answer to other names.
+                await self._wait_for_grant()
+                self._wants = False
+            if not self._wants or (self._granted.is_set() and self._left() < ENOUGH_SECONDS):
+                self._ask(references)
             await self._wait_for_grant()
-            left = self._granted_until - boottime()
+            left = self._left()
             if self.why == "fenced" or left <= 0:
                 raise _expired()
             # Half-moved names are worse than a late cancel: the grant's end bounds it.
@@ -79,11 +88,21 @@ class Attempt:
             if scope.cancelled_caught:
                 raise _expired()
         finally:
-            self._wants -= 1
+            self._wants = False
             self.references = ()
 
+    def _ask(self, references: Collection[str]) -> None:
+        self._wants = True
+        self._granted = trio.Event()
+        self.references = tuple(references)
+        self._bell.ring_urgently()
+
+    def _left(self) -> float:
+        """Seconds until the grant is over."""
+        return self._granted_until - boottime()
+
     def _check(self) -> None:
-        if self.why == "fenced" or boottime() >= self._granted_until:
+        if self.why == "fenced" or self._left() <= 0:
             raise _expired()
 
     async def _wait_for_grant(self) -> None:

@@ -166,6 +166,7 @@ class Pipeline:
             sink=sink,
             resolved=sink.resolved,
             publishing=attempt.publishing,
+            expect_publishing=attempt.expect,
             allow_local_sources=assignment.allow_local_sources,
             commit=assignment.commit,
             trusted=assignment.trusted,

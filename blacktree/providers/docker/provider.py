@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import PurePosixPath
@@ -129,11 +129,18 @@ class DockerProvider:
         await self._engine.untag(references)
 
     async def push(
-        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+        self,
+        reference: str,
+        login: Login | None,
+        sink: Sink,
+        *,
+        step: str = "push",
+        stall_seconds: float = 300.0,
+        nearly: Callable[[], None] = lambda: None,
     ) -> str:
         """See `Provider`."""
         await self._engine.traits()
-        return await Push(self._engine.connector, reference, login, sink, step).run(stall_seconds)
+        return await Push(self._engine.connector, reference, login, sink, step, nearly).run(stall_seconds)
 
     async def remaining(self, job_id: str) -> list[str]:
         """See `Provider`."""

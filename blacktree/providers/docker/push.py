@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -20,13 +21,25 @@ _MOUNTED = "Mounted from "
 class Push:
     """One push of one name."""
 
-    def __init__(self, connector: Connector, reference: str, login: Login | None, sink: Sink, step: str) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        reference: str,
+        login: Login | None,
+        sink: Sink,
+        step: str,
+        nearly: Callable[[], None],
+    ) -> None:
         self._connector = connector
         self._reference = reference
         self._parts = parse_reference(reference)
         self._login = login
         self._sink = sink
         self._step = step
+        self._nearly = nearly
+        self._hinted = False
+        # The engine names all layers before the first of them ends.
+        self._awaited: set[str] = set()
         self._began: dict[str, float] = {}
         self._ended: set[str] = set()
         self.digest = ""
@@ -75,6 +88,8 @@ class Push:
             return
         if status in _DONE or status.startswith(_MOUNTED):
             await self._finish(layer, cached=_DONE.get(status, True), ok=True)
+        elif status == "Preparing":
+            self._awaited.add(layer)
         elif status == "Pushing":
             await self._begin(layer)
             detail = message.get("progressDetail")
@@ -99,6 +114,9 @@ class Push:
         if layer in self._ended:
             return
         self._ended.add(layer)
+        if not self._hinted and self._awaited <= self._ended:
+            self._hinted = True
+            self._nearly()
         began = self._began.pop(layer, None)
         if began is None and not cached:
             await self._sink.step_started(self._name(layer), f"push layer {layer}")

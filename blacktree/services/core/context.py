@@ -58,7 +58,8 @@ class Build:
 
     `resolved(commit)` puts the commit on record and returns once the orchestrator has it (every later attempt
     builds the same one). `publishing()` is a context in which names may be moved (tags, manifests): it is entered
-    only while the orchestrator's publish grant holds and is cancelled when that ends. `clone_token` came with the job,
+    only while the orchestrator's publish grant holds and is cancelled when that ends; `expect_publishing(names)` is the
+    hint that it will soon be. `clone_token` came with the job,
     for its repository alone. `trusted` false: nothing is pushed and no cache is shared. `cache_from`: what this image
     was last published as. `variants`: every platform's image, where `spec.platforms` names them; `built` is the first
     one then. `part`: it is one platform of another job, and nobody looks for it on the engine. `parts`: nothing is to
@@ -74,6 +75,7 @@ class Build:
     sink: Sink
     resolved: Callable[[str], Awaitable[None]]
     publishing: Publishing
+    expect_publishing: Callable[[Collection[str]], None] = lambda references: None
     allow_local_sources: bool = False
     commit: str | None = None
     trusted: bool = True

@@ -28,6 +28,7 @@ from blacktree.services.image.prepare import prepare, remove_tags
 
 log = structlog.get_logger()
 
+MEET_AFTER_SECONDS = 0.05
 TIDY_SECONDS = 5.0
 LAST_TIDY_SECONDS = 1.0
 MAX_EARLIER = 20
@@ -61,10 +62,16 @@ class PushStep:
         async with telling(build.sink, self.name, f"push {references[0]}"), opened as registry:
             await persist(build.sink, self.name, lambda _: prepare(build, reference))
             async with open_tasks() as beside:
-                # What is asked of the registry after the layers need not wait for its first words then.
-                beside.start_soon(registry.ready)
+                beside.start_soon(_meet, registry)
                 await _Push(build, reference, references, registry).run(build.built.id if build.built else "")
                 beside.cancel_scope.cancel()
+
+
+async def _meet(registry: Registry) -> None:
+    """What is asked of the registry after the layers need not wait for its first words then. Not at once: the engine
+    is to have its push before this worker's thread is busy with another client."""
+    await trio.sleep(MEET_AFTER_SECONDS)
+    await registry.ready()
 
 
 class _Push:
@@ -82,11 +89,12 @@ class _Push:
         try:
             manifest = await self._manifest(image_id)
             moved, withheld = await self._publish(manifest)
-        except trio.Cancelled:
-            await self._tidy(LAST_TIDY_SECONDS)
-            raise
         except BlacktreeError:
             await self._tidy(TIDY_SECONDS)
+            raise
+        except BaseException:
+            # A cancellation, which may come in a group: what connects to the registry has tasks of its own.
+            await self._tidy(LAST_TIDY_SECONDS)
             raise
         # Only now: a later attempt would need them still.
         self._uploaded += [part.tag for part in self._build.parts]
@@ -128,13 +136,21 @@ class _Push:
             # The first push of the only image is the step itself.
             told = telling(build.sink, step, f"push {platform or name}") if step != "push" else nullcontext()
             async with told:
-                return await build.provider.push(name, login, build.sink, step=step, stall_seconds=stall)
+                return await build.provider.push(
+                    name, login, build.sink, step=step, stall_seconds=stall, nearly=self._expect
+                )
 
         self._named.append(name)
         await build.provider.tag(image_id, [name])
         digest = await persist(build.sink, "push", push)
         self._uploaded.append(tag)
         return await self._read(digest)
+
+    def _expect(self) -> None:
+        """The grant takes a moment: it is asked for while the engine ends its push. With several platforms the end is
+        not near yet."""
+        if not self._build.variants:
+            self._build.expect_publishing(self._references)
 
     async def _platform(self, manifest: Manifest, wanted: str) -> Platform:
         """The platform as the image itself says it, which must be the one that was asked for."""

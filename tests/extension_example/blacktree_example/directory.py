@@ -137,7 +137,14 @@ class DirectoryProvider:
             (self._images / reference.replace("/", "%")).unlink(missing_ok=True)
 
     async def push(
-        self, reference: str, login: Login | None, sink: Sink, *, step: str = "push", stall_seconds: float = 300.0
+        self,
+        reference: str,
+        login: Login | None,
+        sink: Sink,
+        *,
+        step: str = "push",
+        stall_seconds: float = 300.0,
+        nearly: Callable[[], None] = lambda: None,
     ) -> str:
         """See `Provider`. An archive has no layers that a registry could take."""
         await trio.lowlevel.checkpoint()

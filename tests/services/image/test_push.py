@@ -240,6 +240,17 @@ async def test_withheld_names_are_told_and_not_moved(tmp_path: Path, provider: P
     assert list(odd.tags) == ["team/app:1"]
 
 
+async def test_the_grant_is_asked_for_while_the_engine_ends_its_push(
+    tmp_path: Path, provider: Provider, odd: OddRegistry
+) -> None:
+    expected: list[tuple[list[str], list[str]]] = []
+    build = a_push(tmp_path, provider, odd.host)
+    build.expect_publishing = lambda names: expected.append((list(names), [tag for tag, _ in odd.puts]))
+    await run(build)
+    # Not a manifest is there yet, and the names are all that will be moved.
+    assert expected == [([f"{odd.host}/team/app:1", f"{odd.host}/team/app:latest"], [])]
+
+
 async def test_all_withheld(tmp_path: Path, provider: Provider, odd: OddRegistry) -> None:
     @asynccontextmanager
     async def publishing(references: Collection[str] = ()) -> AsyncIterator[Grant]:
