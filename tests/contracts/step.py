@@ -156,7 +156,7 @@ class StepSuite:
 
     async def test_cancelled_at_its_checkpoints(self, tmp_path: Path) -> None:
         """After the first, second, third … moment of its run."""
-        for moments in (1, 2, 3, 5, 8, 13):
+        for moments in (1, 2, 3, 5, 8, 13, 21, 34):
             build = await self.good_build(tmp_path, Recorder())
             with trio.fail_after(40):
                 async with trio.open_nursery() as nursery:
