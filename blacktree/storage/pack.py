@@ -70,7 +70,8 @@ class Packer:
                         await self._pack(*row)
 
     async def _stop(self) -> None:
-        # A thread cannot be cancelled; it looks at this once a block, so that the end does not wait for 64 MiB.
+        # A thread cannot be cancelled; it looks at this once a block (or a job's directory), so that the end does not
+        # wait for 64 MiB, nor for a look at every job there is.
         try:
             await trio.sleep_forever()
         finally:
@@ -108,7 +109,8 @@ class Packer:
         await in_thread(lambda: old.unlink(missing_ok=True))
 
     async def _sweep(self) -> None:
-        for path in await self._ask(lambda connection: _lying_about(connection, self._directory)):
+        look = partial(_lying_about, directory=self._directory, stopped=lambda: self._stopped)
+        for path in await self._ask(look):
             with suppress(StorageFailed):
                 await self._group(Call(partial(clear, path=path)))
 
@@ -190,10 +192,18 @@ def _copy(old: BinaryIO, new: BinaryIO, length: int, stopped: Callable[[], bool]
     return rows
 
 
-def _lying_about(connection: sqlite3.Connection, directory: Directory) -> list[Path]:
+def _lying_about(
+    connection: sqlite3.Connection, directory: Directory, stopped: Callable[[], bool] = lambda: False
+) -> list[Path]:
     """Directories of jobs where there seems to be something to clear away; `clear` looks again."""
-    jobs = (job for shelf in directory.logs.iterdir() if shelf.is_dir() for job in shelf.iterdir() if job.is_dir())
-    return [path for path in jobs if (left := _left(connection, path)) is None or left]
+    found = []
+    for shelf in directory.logs.iterdir():
+        for path in shelf.iterdir() if shelf.is_dir() else ():
+            if stopped():
+                return []
+            if path.is_dir() and ((left := _left(connection, path)) is None or left):
+                found.append(path)
+    return found
 
 
 def _left(connection: sqlite3.Connection, path: Path) -> list[Path] | None:
@@ -202,9 +212,14 @@ def _left(connection: sqlite3.Connection, path: Path) -> list[Path] | None:
     if row is None:
         return None
     packed = dict(connection.execute("SELECT number, packed FROM segment WHERE job = ?", row).fetchall())
+    try:
+        files = list(path.iterdir())
+    except FileNotFoundError:
+        # Forgotten since the look at its row.
+        return []
     return [
         file
-        for file in path.iterdir()
+        for file in files
         if file.suffix == ".new"
         or (file.stem.isdigit() and packed.get(int(file.stem), -1) != (0 if file.suffix == ".seg" else 1))
     ]

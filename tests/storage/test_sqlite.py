@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import trio.testing
 
 from blacktree.errors import StorageFailed
 from blacktree.job import JobState
+from blacktree.storage import pack
 from blacktree.storage.base import Outgoing, QueueItem
 from blacktree.storage.sqlite import SqliteStore
 from tests.contracts.store import T0, a_job, adding, everything, lines, queued, to
@@ -79,6 +81,36 @@ async def test_only_the_owner_may_look(tmp_path: Path) -> None:
             mode = stat.S_IMODE(path.stat().st_mode)
             assert mode == (0o700 if path.is_dir() else 0o600), path
         assert (state / "logs" / "a" / "a" / "000001.seg").exists()
+
+
+async def test_the_end_does_not_wait_for_a_look_at_every_jobs_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (tmp_path / "state" / "logs" / "a" / f"a{number}").mkdir(parents=True)
+    store, looked = SqliteStore(tmp_path / "state"), list[Path]()
+
+    def left(connection: sqlite3.Connection, path: Path) -> list[Path]:
+        looked.append(path)
+        if len(looked) == 1:
+            trio.from_thread.run_sync(nursery.cancel_scope.cancel)
+            while not store._packer._stopped:
+                time.sleep(0.001)
+        return []
+
+    monkeypatch.setattr(pack, "_left", left)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        await trio.sleep_forever()
+    assert len(looked) == 1
+
+
+async def test_a_job_that_is_forgotten_during_a_look_at_its_directory_is_passed_over(tmp_path: Path) -> None:
+    async with opened(tmp_path / "state") as store:
+        await store.create(a_job("a"), [queued()], [])
+        assert (
+            await store._ask(lambda connection: pack._left(connection, tmp_path / "state" / "logs" / "a" / "a")) == []
+        )
 
 
 async def test_a_second_process_is_refused_at_once(tmp_path: Path) -> None:
