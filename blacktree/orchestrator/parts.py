@@ -92,7 +92,7 @@ class Parts:
         self.book = Book()
         self.recent = Recent()
         self.measures = Measures(store)
-        self.relay = Relay(store, self.broker)
+        self.relay = Relay(store, self.broker, events=rules.events)
         self.publications = Publications(store, self.book)
         self.retention = Retention(store, self.chronicle, settings.retention_days, self._forgotten)
         self.delays = Delays(self.relay)

@@ -26,12 +26,14 @@ NOT_OURS = "notify"
 class Relay:
     """Publishes in groups, in the order of commits; waits out a broker that is away.
 
-    Rows beyond `MAX_IN_MEMORY` stay in the store and are read from there when their turn comes.
+    Rows beyond `MAX_IN_MEMORY` stay in the store and are read from there when their turn comes. `events`: whether there
+    is an `event.queue`; what an earlier life meant for it is dropped where there is none any more.
     """
 
-    def __init__(self, store: Store, broker: Broker) -> None:
+    def __init__(self, store: Store, broker: Broker, *, events: bool = True) -> None:
         self._store = store
         self._broker = broker
+        self._events = events
         self._pending: deque[Outgoing] = deque()
         self._arrived = trio.Event()
         self._overflow = True
@@ -103,7 +105,7 @@ class Relay:
             return
         messages = [message for row in group if (message := await self._message(row)) is not None]
         delay = 0.05
-        while True:
+        while messages:
             try:
                 await self._broker.publish(messages)
                 break
@@ -132,7 +134,7 @@ class Relay:
             case "deployment":
                 return Message(queue=STATUS_QUEUE, body=row.body, message_id=f"{row.job_id}/{row.generation}")
             case "event":
-                return Message(queue=EVENT_QUEUE, body=row.body, message_id=row.job_id)
+                return Message(queue=EVENT_QUEUE, body=row.body, message_id=row.job_id) if self._events else None
         while True:
             try:
                 job = await self._store.get(row.job_id)

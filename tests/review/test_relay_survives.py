@@ -1,16 +1,18 @@
-"""A result that cannot be read right now is said later; it does not end whoever says it."""
+"""What cannot be said now is said later, and what nobody is told any more is dropped: neither ends the relay."""
 
 import msgspec
 import trio
 
 from blacktree.broker.base import STATUS_QUEUE
 from blacktree.broker.embedded import EmbeddedBroker
+from blacktree.broker.rabbit import RabbitBroker
 from blacktree.clock import now
 from blacktree.errors import StorageFailed
 from blacktree.job import Job, JobState
 from blacktree.orchestrator import moves
 from blacktree.orchestrator.relay import Relay
 from blacktree.spec import JobSpec
+from blacktree.storage.base import Outgoing
 from blacktree.storage.memory import MemoryStore
 
 
@@ -43,4 +45,21 @@ async def test_a_result_that_cannot_be_read_now_is_said_later() -> None:
             async with broker.deliveries(STATUS_QUEUE, prefetch=1) as deliveries:
                 delivery = await anext(deliveries)
                 assert msgspec.json.decode(delivery.body)["job"]["state"] == "canceled"
+        nursery.cancel_scope.cancel()
+
+
+async def test_events_of_an_earlier_life_are_dropped_where_there_is_no_event_queue_any_more() -> None:
+    store = MemoryStore()
+    # Not even connected: what it has no queue for it refuses all the same.
+    broker = RabbitBroker("amqp://127.0.0.1:1/", status_maximum=10, event_maximum=10, events=False, farm_id="f")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        time = now()
+        job = Job(id="j", state=JobState.QUEUED, spec=JobSpec(repository="x"), created_at=time, queued_at=time)
+        await store.create(job, [], [Outgoing(kind="event", job_id="j", body=b"{}")])
+        relay = Relay(store, broker, events=False)
+        await nursery.start(relay.run)
+        with trio.fail_after(40):
+            while await store.outgoing():
+                await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
