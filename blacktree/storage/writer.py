@@ -82,13 +82,16 @@ class Writer:
         self._space = space
         self._segment_bytes = segment_bytes
         self._cache: dict[str, Entry] = {}
+        self._next_outgoing = 1
         self._load()
 
     def _load(self) -> None:
         one = self.connection.execute
         self.queues = Queues(self.connection)
         self._next_job = one("SELECT coalesce(max(number), 0) + 1 FROM job").fetchone()[0]
-        self._next_outgoing = one("SELECT coalesce(max(id), 0) + 1 FROM outbox").fetchone()[0]
+        # Also after trouble with the disk: who reads the outbox from where it was must not be overtaken from behind.
+        newest = one("SELECT coalesce(max(id), 0) FROM outbox").fetchone()[0]
+        self._next_outgoing = max(self._next_outgoing, newest + 1)
         self._clear()
 
     def _clear(self) -> None:

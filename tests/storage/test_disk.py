@@ -1,5 +1,6 @@
 """A disk that is full, nearly full, or read-only: a clear error, nothing half-recorded, and on it goes afterwards."""
 
+import errno
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ import trio
 from blacktree.errors import StorageFailed
 from blacktree.event import Lines
 from blacktree.job import JobState
+from blacktree.storage.base import Outgoing
 from blacktree.storage.sqlite import SqliteStore
+from blacktree.storage.writer import Call, Writer
 from tests.contracts.store import T0, a_job, adding, everything, lines, queued, to
 from tests.storage.test_sqlite import opened, refusal
 
@@ -76,6 +79,22 @@ async def test_a_full_disk_is_ridden_out(small_disk: Path) -> None:
         assert len(found) == answered + 1
         assert found[-1][2] == "after"
         assert not await store.noted(1)
+
+
+async def test_rows_of_the_outbox_are_numbered_on_after_trouble(tmp_path: Path) -> None:
+    async with opened(tmp_path / "state") as store:
+        rows = [Outgoing(kind="status", job_id="a"), Outgoing(kind="status", job_id="a")]
+        seen = (await store.create(a_job("a"), [queued()], rows)).outgoing[-1].id
+        await store.published([row.id for row in await store.outgoing()])
+
+        def full(writer: Writer) -> None:
+            raise OSError(errno.ENOSPC, "as the test wants")
+
+        with pytest.raises(StorageFailed):
+            await store._group(Call(full))
+        # Whoever reads on from what it has seen finds what comes now.
+        await store.create(a_job("b"), [queued()], [Outgoing(kind="status", job_id="b")])
+        assert [row.job_id for row in await store.outgoing(after=seen)] == ["b"]
 
 
 async def test_a_nearly_full_disk_takes_no_new_jobs(tmp_path: Path) -> None:
