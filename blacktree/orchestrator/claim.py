@@ -16,10 +16,11 @@ class Claim:
         self.token = secrets.token_hex(16)
         self._rules = rules
 
-    def on(self, generation: int) -> Decide:
-        """The change that makes it the attempt of a job queued at this generation."""
+    def on(self, job_id: str, generation: int) -> Decide:
+        """The change that makes it the attempt of this job, if that is queued at this generation."""
         member = self.member
-        return moves.assign(generation, member.id, member.registration.incarnation, self.token, self._rules)
+        assign = moves.assign(generation, member.id, member.registration.incarnation, self.token, self._rules)
+        return lambda job: assign(job) if job.id == job_id else None
 
     def bears(self, job: Job) -> bool:
         """Whether it is on record as this job's current attempt."""

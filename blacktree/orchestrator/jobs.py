@@ -181,13 +181,16 @@ class Jobs:
 
         A job that came straight from the queue is put on record here, with its first attempt in the same transaction;
         its message is also its first ticket, unless it lay on another pool's queue than its spec names: then it gets
-        one of its own there.
+        one of its own there. Where its key names an earlier job, that one has a ticket of its own.
         """
         if isinstance(body, Submission):
             here = body.spec.pool == pool
-            job = await self._ledger.insist(partial(self._accept, body, not here, claim.on(1) if here else None))
+            then = claim.on(body.id, 1) if here else None
+            job = await self._ledger.insist(partial(self._accept, body, not here, then))
             if claim.bears(job):
                 return job
+            if job.id != body.id:
+                return None
         else:
             job = await self._known(body.id)
         return job if _is_for(body, job, pool) else None
@@ -196,7 +199,7 @@ class Jobs:
         """The attempt on record, then in the worker's hands; None if this delivery has to be looked at again."""
         member = claim.member
         if not claim.bears(job):
-            await self._ledger.insist(partial(self._store.change, job.id, claim.on(job.generation)))
+            await self._ledger.insist(partial(self._store.change, job.id, claim.on(job.id, job.generation)))
         held = self._book.of_job(job.id)
         if held is None or held.name.token != claim.token:
             return None
