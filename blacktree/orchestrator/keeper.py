@@ -137,7 +137,7 @@ class Keeper:
                     await self._round()
                     if self._calls.over():
                         self._note("scaling_recovered", "its provider answers again")
-                    if self.retiring and not self.hands:
+                    if self.retiring and not self.hands and not self._gone:
                         return
             except trio.TooSlowError:
                 self._troubled(self._calls, f"its provider did not answer within {CALL_SECONDS:g} s")
@@ -187,7 +187,7 @@ class Keeper:
     async def _forget(self) -> None:
         """Who is removed is forgotten once its lease is over: until then its builds are still to be settled."""
         for worker_id in list(self._gone):
-            if self._workers.member(worker_id) is None:
+            if self._workers.member(worker_id) is None and not self._workers.is_leased(worker_id):
                 await self._workers.forget(worker_id)
                 self._gone.discard(worker_id)
 

@@ -267,6 +267,10 @@ class Workers:
         """Count a full lease from now."""
         self._lease_until[worker_id] = trio.current_time() + self.lease_seconds
 
+    def is_leased(self, worker_id: str) -> bool:
+        """Whether a lease of it is not over yet, also of one that has not come back since the start."""
+        return worker_id in self._lease_until
+
     def expired(self) -> list[str]:
         """Workers whose lease has run out, each told once; a living one is dead from here on."""
         time = trio.current_time()
@@ -306,7 +310,10 @@ class Workers:
         return member
 
     async def forget(self, worker_id: str) -> None:
-        """It is gone for good, and its id with it: no secret, no drain and no dead entry of it is kept."""
+        """It is gone for good, and its id with it: no secret, no drain and no dead entry of it is kept.
+
+        Only once its lease is over: that ends what it held.
+        """
         for key in (f"drain/{worker_id}", f"worker/{worker_id}"):
             await self._store.setting(key, None)
         self._draining.discard(worker_id)

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import trio
 
+from blacktree.clock import now
 from blacktree.config import ScaledPool, ScalingConfig
 from blacktree.errors import EngineLost
+from blacktree.job import Attempt, Job, JobState
 from blacktree.orchestrator.deployments import Deployments
+from blacktree.spec import JobSpec
 from tests.orchestrator.conftest import SHORT_LEASE, TOKEN, House, open_house
 from tests.parts.toy_provider import ToyProvider
+from tests.storage.test_sqlite import opened
 
 QUICK: dict[str, Any] = {
     "provider": "toys",
@@ -218,6 +222,31 @@ async def test_a_killed_worker_of_a_running_build_leaves_no_job_behind(tmp_path:
         toys.die(toy.id)
         await until(house, lambda: toys.stops)
         assert (await house.finished(job_id)).attempt == 2
+
+
+async def test_a_worker_that_went_while_the_farm_was_down_leaves_no_job_behind(tmp_path: Path) -> None:
+    gone, time = "auto-default-0badcafe", now()
+    attempt = Attempt(attempt=1, worker_id=gone, assigned_at=time, started_at=time, token="t", incarnation="i")
+    job = Job(
+        id="j",
+        state=JobState.RUNNING,
+        spec=JobSpec(repository="https://x/y"),
+        created_at=time,
+        queued_at=time,
+        attempt=1,
+        attempts=[attempt],
+        worker_id=gone,
+    )
+    async with opened(tmp_path / "state") as store:
+        await store.create(job, [], [])
+        await store.setting(f"worker/{gone}", "what is kept of it")
+    async with open_scaled(tmp_path, **SHORT_LEASE, maximum=1) as (house, toys):
+        await until(house, lambda: toys.toys)
+        (toy,) = toys.toys.values()
+        with trio.fail_after(SLOW):
+            await toy.end(await toy.next_assignment())
+            done = await house.finished("j")
+        assert (done.state, done.attempt, done.tries) == ("succeeded", 2, 1)
 
 
 async def test_what_a_deployment_runs_on_is_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
