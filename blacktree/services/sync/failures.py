@@ -14,6 +14,13 @@ _TABLE: list[tuple[str, str, str, str, bool]] = [
         True,
     ),
     (
+        r"lazy fetching disabled|from promisor remote",
+        "repository_unreadable",
+        "it is a partial clone, which lacks files",
+        "build the repository that it was cloned from, or clone that whole (without `--filter`)",
+        False,
+    ),
+    (
         r"GnuTLS recv error|non-properly terminated|SSL_read|SSL_ERROR_SYSCALL",
         "fetch_interrupted",
         "the host broke off in the middle",
@@ -106,6 +113,8 @@ _TABLE: list[tuple[str, str, str, str, bool]] = [
         False,
     ),
 ]
+# How far a host is: no reason why it failed.
+_COUNTING = re.compile(r"remote: (?:Enumerating|Counting|Compressing|Total|warning:)")
 _COMPILED = [(re.compile(row[0], re.IGNORECASE), *row[1:]) for row in _TABLE]
 
 # What git prints when its own store is damaged, which a new mirror mends.
@@ -129,7 +138,8 @@ def is_corruption(stderr: str) -> bool:
 def failure(stderr: str, code: int, what: str) -> StepFailed:
     """The error for a git that ended with `code` while it was to do `what`; `stderr` is already masked."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", stderr) if line.strip()]
-    said = next((line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))), "")
+    telling = (line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:")))
+    said = next((line for line in telling if not _COUNTING.match(line)), "")
     said = said or (lines[-1] if lines else f"git ended with {code}")
     for pattern, name, message, advice, again in _COMPILED:
         if pattern.search(stderr):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -94,16 +95,20 @@ class Mirrors:
         return Resolved(found.mirror, found.commit, chosen.remark)
 
     async def pin(self, address: Address, commit: str, *, given: str, gone: str = "ref_not_found") -> Resolved:
-        """A commit by its full id; without network if the mirror has it. `gone` is the code if the host has not."""
+        """A commit by its full id, or by that of a tag of it; without network if the mirror has it.
+
+        `gone` is the code if the host has not.
+        """
         path = self.path(address)
         await in_thread(lambda: self._note(path))
-        if await self._commit(path, commit) == commit and not (path / _BROKEN).exists():
+        there = await self._commit(path, commit)
+        if there is not None and not (path / _BROKEN).exists():
             await in_thread(lambda: _label(path, given))
-            return Resolved(path, commit)
+            return Resolved(path, there)
 
         async def fetch(path: Path, lock: int) -> str:
-            if await self._commit(path, commit) is not None:
-                return commit
+            if (found := await self._commit(path, commit)) is not None:
+                return found
             try:
                 await self._fetch(path, lock, address, f"+{commit}:refs/blacktree/{commit}")
             except StepFailed as error:
@@ -111,13 +116,13 @@ class Mirrors:
                     raise
                 # Some hosts give no commit by its id; it may be in a branch or tag.
                 await self._fetch(path, lock, address, *_EVERYTHING)
-            if await self._commit(path, commit) is None:
+            if (found := await self._commit(path, commit)) is None:
                 raise StepFailed(
                     f"commit {commit} is not in {address.url}",
                     code=gone,
                     advice="it may have been removed by a force-push; push it again or build another ref",
                 )
-            return commit
+            return found
 
         return await self._in_mirror(address, given, len(commit), fetch)
 
@@ -150,6 +155,8 @@ class Mirrors:
                 except Corrupt as error:
                     log.warning("mirror corrupt, made anew", repository=address.url, error=str(error))
                     await in_thread(lambda: _throw_away(path))
+                    if form := _OTHER_FORM.search(str(error)):
+                        id_length = _ID_LENGTHS[form[1]]
                     if last:
                         raise StepFailed(
                             f"the mirror of {address.url} is damaged again: {error}",
@@ -178,6 +185,7 @@ class Mirrors:
 
     async def _fetch(self, path: Path, lock: int, address: Address, *refspecs: str) -> None:
         limit = self._maximum_bytes
+        grown = await in_thread(lambda: any(path.glob("objects/pack/*.pack")))
 
         async def size() -> int:
             now = await in_thread(lambda: tree_bytes(path))
@@ -190,6 +198,8 @@ class Mirrors:
             return now
 
         words = ["fetch", "--progress", "--force", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+        # Also from a clone that is shallow itself: otherwise git takes its objects and leaves out the ref, silently.
+        words += ["--update-shallow"]
         words += ["--no-auto-maintenance", "--prune"] if len(refspecs) > 1 else ["--no-auto-maintenance"]
         try:
             done = await self._git.remote(
@@ -197,8 +207,12 @@ class Mirrors:
             )
             await size()
         except StepFailed as error:
-            if error.code == "repository_too_large":
-                await in_thread(lambda: _throw_away(path))
+            if error.code != "repository_too_large":
+                raise
+            if grown:
+                # It has all that was ever fetched, also what branches have left since; a new one has what is there now.
+                raise Corrupt(error.message) from None
+            await in_thread(lambda: _throw_away(path))
             raise
         self._check(done, f"fetching {address.url}", mirror=path)
         if await in_thread(lambda: sum(1 for _ in path.glob("objects/pack/*.pack"))) > _MAXIMUM_PACKS:
@@ -223,7 +237,8 @@ class Mirrors:
         said = self._git.said(done)
         error = failure(said, done.code, what)
         # A complaint that names a file of the mirror is about the mirror, whatever else the host said.
-        if mirror and error.code not in _NOT_THE_MIRROR and (f"{mirror}/objects" in said or is_corruption(said)):
+        damaged = f"{mirror}/objects" in said or is_corruption(said) or _OTHER_FORM.search(error.message)
+        if mirror and error.code not in _NOT_THE_MIRROR and damaged:
             raise Corrupt(error.message)
         raise error
 
@@ -231,6 +246,9 @@ class Mirrors:
 _NOT_THE_MIRROR = frozenset(
     {"disk_full", "tls_failed", "credentials_needed", "repository_not_found", "host_unreachable"}
 )
+# A repository that was made anew, or one that is asked for by the beginning of a commit's id, which tells no form.
+_OTHER_FORM = re.compile(r"mismatched algorithms: client \w+; server (sha1|sha256)\b")
+_ID_LENGTHS = {"sha1": 40, "sha256": 64}
 _EVERYTHING = ("+refs/heads/*:refs/blacktree-all/heads/*", "+refs/tags/*:refs/blacktree-all/tags/*")
 
 

@@ -1,6 +1,7 @@
 """The sync step against real git hosts."""
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -87,10 +88,23 @@ async def test_branch_tag_annotated_tag_and_commits(syncs: Syncs, host: GitServe
         "feature/x": second,
         second: second,
         second[:9]: second,
+        git(app, "rev-parse", "heavy"): first,
         "HEAD": first,
     }
     for ref, commit in expected.items():
         assert (await syncs.sync(f"{host.url}/app", ref=ref)).commit == commit, ref
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_the_id_of_a_tag_is_recorded_as_its_commit_s(
+    syncs: Syncs, host: GitServer, app: Path, known: bool
+) -> None:
+    git(app, "tag", "-a", "v1", "-m", "x")
+    if known:
+        await syncs.sync(f"{host.url}/app", ref="v1")
+    build = await syncs.sync(f"{host.url}/app", ref=git(app, "rev-parse", "v1"))
+    assert build.commit == syncs.on_record[-1] == git(app, "rev-parse", "HEAD")
+    assert build.context is not None
 
 
 async def test_a_name_that_is_branch_and_tag_is_the_branch_and_told(syncs: Syncs, host: GitServer, app: Path) -> None:
@@ -337,6 +351,54 @@ async def test_a_repository_over_the_limit_is_refused(syncs: Syncs, host: GitSer
     error = await fails(syncs, f"{host.url}/app")
     assert (error.code, error.again) == ("repository_too_large", False)
     assert list((syncs.state / "mirrors").glob("*.git")) == []
+
+
+async def test_what_branches_have_left_does_not_count_towards_the_limit(
+    syncs: Syncs, host: GitServer, app: Path
+) -> None:
+    syncs.config["maximum_repository_bytes"] = 1_000_000
+    base = git(app, "rev-parse", "HEAD")
+    for number in range(5):
+        git(app, "reset", "-q", "--hard", base)
+        commit = commit_files(app, {"big": os.urandom(300_000)})
+        assert (await syncs.sync(f"{host.url}/app", ref="main")).commit == commit, number
+
+
+async def test_a_shallow_clone_is_built(syncs: Syncs, tmp_path: Path) -> None:
+    origin = make_repository(tmp_path / "origin")
+    commit_files(origin, {"f": "2"})
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{origin}", "shallow")
+    shallow = tmp_path / "shallow"
+    build = await syncs.sync(str(shallow), local=True)
+    assert build.commit == git(shallow, "rev-parse", "HEAD")
+    assert await syncs.files(build) == {"Dockerfile": b"FROM scratch\n", "f": b"2"}
+    second = commit_files(shallow, {"f": "3"})
+    assert (await syncs.sync(str(shallow), local=True, ref=second)).commit == second
+    git(shallow, "fetch", "-q", "--unshallow")
+    first = git(origin, "rev-parse", "HEAD~1")
+    assert (await syncs.sync(str(shallow), local=True, ref=first)).commit == first
+
+
+async def test_a_partial_clone_is_told_to_be_one(syncs: Syncs, tmp_path: Path) -> None:
+    origin = make_repository(tmp_path / "origin")
+    git(origin, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{origin}", "partial")
+    error = await fails(syncs, str(tmp_path / "partial"), local=True)
+    assert error.code == "repository_unreadable"
+    assert "partial clone" in error.message
+    assert "Enumerating" not in error.message
+
+
+@pytest.mark.parametrize("characters", [8, 64])
+async def test_a_repository_of_the_other_object_format(syncs: Syncs, tmp_path: Path, characters: int) -> None:
+    app = make_repository(tmp_path / "app")
+    await syncs.sync(str(app), local=True)
+    shutil.rmtree(app)
+    app.mkdir()
+    git(app, "init", "-q", "-b", "main", "--object-format=sha256")
+    commit = commit_files(app, {"Dockerfile": "FROM scratch\n"})
+    assert (await syncs.sync(str(app), local=True, ref=commit[:characters])).commit == commit
+    assert (await syncs.sync(str(app), local=True)).commit == commit
 
 
 async def test_mirrors_are_kept_under_the_budget(syncs: Syncs, host: GitServer, app: Path) -> None:
