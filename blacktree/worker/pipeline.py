@@ -123,7 +123,9 @@ class Pipeline:
 
     def _told(self, sink: AttemptSink, found: Failure) -> Failure:
         """The failure as the reader gets it: masked, and with advice where none came with it."""
-        return msgspec.structs.replace(found, message=sink.masked(found.message), advice=sink.masked(found.advice))
+        step = sink.masked(found.step) if found.step else found.step
+        message, advice = sink.masked(found.message), sink.masked(found.advice)
+        return msgspec.structs.replace(found, step=step, message=message, advice=advice)
 
     async def _prove(self, attempt: Attempt, sink: AttemptSink, error: BaseException) -> bool:
         """Sweep until nothing of the build is left. Without success the worker stays suspect and takes no work."""

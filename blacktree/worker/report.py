@@ -26,6 +26,11 @@ class Tail:
     def __init__(self) -> None:
         self._texts: deque[tuple[str, str]] = deque()
         self._characters = 0
+        self._names: dict[str, str] = {}
+
+    def begun(self, step: str, name: str) -> None:
+        """This step has this name: a failure may know it by that alone."""
+        self._names[step] = name
 
     def add(self, step: str, text: str) -> None:
         text = text[-TAIL_CHARACTERS:]
@@ -35,8 +40,10 @@ class Tail:
             self._characters -= len(self._texts.popleft()[1])
 
     def lines(self, step: str = "") -> list[str]:
-        """The last 20 lines of this step, or of all when it printed nothing."""
-        own = [text for of, text in self._texts if of == step]
+        """The last 20 lines of this step (its own word or its name), or of all when it printed nothing."""
+        # One of several platforms has the platform before its name.
+        named = {each for each, name in self._names.items() if name == step or name.endswith(f"] {step}")}
+        own = [text for of, text in self._texts if of == step or of in named]
         joined = "".join(own or [text for _, text in self._texts])
         return joined.splitlines()[-TAIL_LINES:]
 
@@ -76,6 +83,7 @@ class AttemptSink:
 
     async def step_started(self, step: str, name: str) -> None:
         await self._room()
+        self.tail.begun(step[:STEP_CHARACTERS], name)
         name = self.masked(name)[:NAME_CHARACTERS]
         if self._trace is not None:
             self._trace.step_started(step[:STEP_CHARACTERS], name)

@@ -95,6 +95,18 @@ async def test_the_tail_prefers_the_failing_step(tmp_path: Path) -> None:
     assert sink.tail.lines("silent")[-1] == "b says"
 
 
+async def test_the_tail_knows_a_failing_step_by_its_name(tmp_path: Path) -> None:
+    sink = AttemptSink(an_outbox(tmp_path), 1)
+    await sink.step_started("0a1b", "[a 2/2] RUN make")
+    await sink.step_started("2c3d", "[b 2/2] RUN chatter")
+    await sink.step_started("arm64.4e5f", "[linux/arm64] [a 2/2] RUN test")
+    await sink.output("0a1b", "stderr", b"no rule\n")
+    await sink.output("arm64.4e5f", "stderr", b"1 failed\n")
+    await sink.output("2c3d", "stdout", b"tick\n" * 100)
+    assert sink.tail.lines("[a 2/2] RUN make") == ["no rule"]
+    assert sink.tail.lines("[a 2/2] RUN test") == ["1 failed"]
+
+
 async def test_two_hundred_thousand_lines_cost_little(tmp_path: Path) -> None:
     """Counted in calls, which are as many on any machine: none for each line."""
     outbox = an_outbox(tmp_path, memory_bytes=1 << 30)
