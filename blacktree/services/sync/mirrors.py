@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
+import trio
 
 from blacktree.address import Address
 from blacktree.concurrency.lockfile import hold, try_lock
@@ -201,6 +202,7 @@ class Mirrors:
         # Also from a clone that is shallow itself: otherwise git takes its objects and leaves out the ref, silently.
         words += ["--update-shallow"]
         words += ["--no-auto-maintenance", "--prune"] if len(refspecs) > 1 else ["--no-auto-maintenance"]
+        done: Completed | None = None
         try:
             done = await self._git.remote(
                 path, address, *words, "--", address.url, *refspecs, watched=size, inherited=[lock]
@@ -214,6 +216,11 @@ class Mirrors:
                 raise Corrupt(error.message) from None
             await in_thread(lambda: _throw_away(path))
             raise
+        finally:
+            if done is None or done.code != 0:
+                # What has come of a pack may be all that the disk can hold, and nobody may ever ask for this one again.
+                with trio.CancelScope(shield=True):
+                    await in_thread(lambda: _clear(path))
         self._check(done, f"fetching {address.url}", mirror=path)
         if await in_thread(lambda: sum(1 for _ in path.glob("objects/pack/*.pack"))) > _MAXIMUM_PACKS:
             # Each fetch leaves a pack; readers find their objects again in the joined one. What the packs have is kept

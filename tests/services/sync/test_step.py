@@ -273,11 +273,27 @@ async def test_cancel_leaves_no_process_and_a_usable_mirror(
                 assert await until(lambda: [*syncs.state.glob("mirrors/*.git/objects/pack/tmp_pack_*")])
             nursery.cancel_scope.cancel()
     assert gits() == []
+    assert list(syncs.state.rglob("tmp_*")) == []
     assert build.context is None
     assert syncs.heard.steps == [("sync", False)]
     host.delay, host.hang = 0, False
     assert "big" in await syncs.files(await syncs.sync(f"{host.url}/app"))
     assert list(mirror_of(syncs).rglob("tmp_*")) == []
+
+
+async def test_a_disk_that_is_full_is_given_back(syncs: Syncs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_repository(tmp_path / "app")
+    commit_files(app, {"big": os.urandom(300_000)})
+    # git itself finds no room: no file of its may grow beyond this.
+    limited = tmp_path / "bin" / "git"
+    limited.parent.mkdir()
+    limited.write_text(f'#!/bin/sh\nulimit -f 200\nexec {shutil.which("git")} "$@"\n')
+    limited.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{limited.parent}:{os.environ['PATH']}")
+        await fails(syncs, str(app), local=True)
+    assert list(syncs.state.rglob("tmp_*")) == []
+    assert "big" in await syncs.files(await syncs.sync(str(app), local=True))
 
 
 async def test_two_builds_of_one_repository_at_once(syncs: Syncs, host: GitServer, app: Path) -> None:
