@@ -1,5 +1,6 @@
 """The first step of a build: from a repository's address and ref to a commit on record and a context to build from."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -36,6 +37,14 @@ class SyncStep:
             await self._sync(build)
             ok = True
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StepFailed(
+                    f"the worker's disk is full: {error}",
+                    code="disk_full",
+                    advice="free space in the worker's state directory or lower `mirror_budget_bytes`",
+                    again=True,
+                    step=self.name,
+                ) from None
             raise StepFailed(
                 f"the worker cannot run git or use its state directory: {error}",
                 code="state_unusable",

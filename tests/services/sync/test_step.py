@@ -1,5 +1,6 @@
 """The sync step against real git hosts."""
 
+import errno
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ import trio
 from blacktree.concurrency.lockfile import try_lock
 from blacktree.concurrency.process import open_process
 from blacktree.errors import StepFailed
+from blacktree.services.sync.git import Git
 from blacktree.services.sync.mirrors import trim, warm
 from blacktree.services.sync.step import SyncStep
 from tests.parts.git_server import GitServer, commit_files, git, git_daemon, git_server, make_repository
@@ -294,6 +296,17 @@ async def test_a_disk_that_is_full_is_given_back(syncs: Syncs, tmp_path: Path, m
         await fails(syncs, str(app), local=True)
     assert list(syncs.state.rglob("tmp_*")) == []
     assert "big" in await syncs.files(await syncs.sync(str(app), local=True))
+
+
+async def test_a_state_directory_without_room_is_a_full_disk(
+    syncs: Syncs, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Git, "prepare", full)
+    error = await fails(syncs, str(app), local=True)
+    assert (error.code, error.again) == ("disk_full", True)
 
 
 async def test_two_builds_of_one_repository_at_once(syncs: Syncs, host: GitServer, app: Path) -> None:
