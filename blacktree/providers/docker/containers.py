@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -29,15 +29,26 @@ _ENDED = frozenset({"exited", "dead", "removing"})
 
 
 class DockerContainers:
-    """One owner's containers on one engine."""
+    """One owner's containers on one engine.
 
-    def __init__(self, engine: Engine, owner: str) -> None:
+    `wanted` is told which image a container is about to be made of, `pulled` which one is on the engine for our sake
+    alone: both by its id.
+    """
+
+    def __init__(
+        self, engine: Engine, owner: str, wanted: Callable[[str], None], pulled: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._engine = engine
         self._owner = owner
+        self._wanted = wanted
+        self._pulled = pulled
 
     async def has(self, image: str) -> bool:
         """See `Containers`."""
-        return await self._get(f"/images/{image}/json", "image") is not None
+        found = await self._get(f"/images/{image}/json", "image")
+        if found is not None:
+            self._wanted(str(found["Id"]))
+        return found is not None
 
     async def pull(self, image: str, login: Login | None) -> None:
         """See `Containers`."""
@@ -57,6 +68,11 @@ class DockerContainers:
                         raise failure(str(error), step="pull")
         except EngineRefused as error:
             raise refused(error, "pull", step="pull") from None
+        found = await self._get(f"/images/{name}/json", "pull")
+        # One that has another name, too, was here before, or is somebody else's as well.
+        if found and set(found.get("RepoTags") or []) <= {name} and len(found.get("RepoDigests") or []) <= 1:
+            self._wanted(str(found["Id"]))
+            await self._pulled(str(found["Id"]))
 
     async def create(self, request: ContainerRequest) -> str:
         """See `Containers`."""

@@ -146,7 +146,8 @@ class Housekeeping:
         call = self._engine.call
         images: list[tuple[str, str, list[str]]] = []
         layers: dict[str, dict[str, int]] = {}
-        everything = await call("GET", "/images/json", _mine(self._owner)) or []
+        # What was pulled for a replica bears the label of whoever built it, if any.
+        everything = await call("GET", "/images/json") or []
         there = {each["Id"] for each in everything}
         gone = [image for image in ours if image not in there]
         for listed in everything:

@@ -1,10 +1,14 @@
-"""Which images this worker built. Labels cannot tell: whoever builds FROM one of ours inherits them."""
+"""Which images this worker built or pulled for a replica. Labels cannot tell: what is built FROM ours inherits them."""
 
 import os
 from collections.abc import Collection
 from pathlib import Path
 
+import structlog
+
 from blacktree.concurrency.threads import in_thread
+
+log = structlog.get_logger()
 
 MOST = 100_000
 
@@ -27,7 +31,11 @@ class Ledger:
         ids[image] = None
         if len(ids) > MOST:
             del ids[next(iter(ids))]
-        await in_thread(lambda: self._append(image))
+        try:
+            await in_thread(lambda: self._append(image))
+        except OSError as error:
+            # The image is there: a full disk is no reason to fail its build. It is written with the next that goes.
+            log.warning("an image is not on record", image=image, reason=error.strerror)
 
     async def ids(self) -> Collection[str]:
         """Every image that is ours, the oldest first."""

@@ -55,8 +55,8 @@ class DockerProvider:
     def __init__(self, settings: ProviderSettings, engine: Engine) -> None:
         self._owner = settings.owner
         self._engine = engine
-        self.containers = DockerContainers(engine, settings.owner)
         self._ledger = Ledger(settings.state_directory)
+        self.containers = DockerContainers(engine, settings.owner, self._keep, self._ledger.add)
         self._house = Housekeeping(engine, settings.owner)
         self._running: dict[str, tuple[str, BuildKitBuild]] = {}
         self._prover = Prover(engine, settings.owner, lambda: [build for _, build in self._running.values()])
@@ -81,7 +81,7 @@ class DockerProvider:
             image = await self._buildkit(kit, request.job_id, traits)
         else:
             image = await self._classic(request, sink, labels, entries, traits)
-        self._fresh[image.id] = trio.current_time()
+        self._keep(image.id)
         await self._ledger.add(image.id)
         return image
 
@@ -118,6 +118,10 @@ class DockerProvider:
                 text = f"built again: a layer was removed meanwhile, with an image that had it too ({error.message})"
                 await sink.notice("built_again", text)
                 tries += 1
+
+    def _keep(self, image_id: str) -> None:
+        """Not to be pruned for a while: nothing refers to it yet."""
+        self._fresh[image_id] = trio.current_time()
 
     async def tag(self, image_id: str, references: Collection[str]) -> None:
         """See `Provider`."""
@@ -172,7 +176,7 @@ class DockerProvider:
 
     async def prune(self, budget: Budget) -> int:
         """See `Provider`."""
-        # An image is without a tag until its grant comes: it must not look old meanwhile.
+        # An image is without a tag until its grant comes, or its container is made: it must not look old meanwhile.
         horizon = trio.current_time() - _FRESH_SECONDS
         self._fresh = {image: when for image, when in self._fresh.items() if when > horizon}
         freed, gone = await self._house.prune(budget, await self._ledger.ids(), self._fresh)

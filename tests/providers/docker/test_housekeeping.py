@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,8 +13,12 @@ from blacktree.providers.docker.address import Address
 from blacktree.providers.docker.engine import Engine
 from blacktree.providers.docker.housekeeping import layers_of, union
 from blacktree.providers.docker.labels import JOB, OWNER, job_of, mark_for
+from blacktree.providers.docker.ledger import Ledger
+from blacktree.providers.docker.provider import DockerProvider
 from blacktree.providers.docker.stream import Connector, EngineRefused
+from tests.contracts import containers as suites
 from tests.contracts.provider import Recorder
+from tests.parts.registry import can_start_registries, registry
 from tests.providers.docker.requests import nonce, request
 
 
@@ -154,3 +159,43 @@ async def test_what_somebody_built_from_ours_is_not_ours_to_prune(
         assert await exists(engine, f"/images/{child}/json")
     finally:
         await trio.run_process(["docker", "-H", f"unix://{engine_socket}", "rmi", "-f", child], capture_stdout=True)
+
+
+@pytest.mark.docker
+@pytest.mark.registry
+@pytest.mark.skipif(not can_start_registries(), reason="needs docker-registry")
+async def test_what_was_pulled_for_a_replica_goes_when_it_is_too_much(
+    owners: tuple[Provider, Provider, str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, _ = owners
+    assert isinstance(second, DockerProvider)
+    nothing = Budget(image_bytes=0, cache_bytes=1 << 50)
+    with registry({}) as real:
+        name = f"{real.host}/team/app:1"
+        built = await first.build(request(f"RUN echo {nonce()} > /it"), Recorder())
+        await first.tag(built.id, [name])
+        digest = await first.push(name, None, Recorder())
+        pulled = f"{real.host}/team/app@{digest}"
+        # It was here before: it is not the second one's, though that has a container of it.
+        await second.containers.pull(pulled, None)
+        monkeypatch.setattr("blacktree.providers.docker.provider._FRESH_SECONDS", 0.0)
+        await second.prune(nothing)
+        assert await exists(engine, f"/images/{built.id}/json")
+        await engine.call("DELETE", f"/images/{built.id}", {"force": "1"})
+        await second.containers.pull(pulled, None)
+        monkeypatch.setattr("blacktree.providers.docker.provider._FRESH_SECONDS", 900.0)
+        await second.prune(nothing)
+        assert await exists(engine, f"/images/{built.id}/json"), "a container is about to be made of it"
+        monkeypatch.setattr("blacktree.providers.docker.provider._FRESH_SECONDS", 0.0)
+        made = await second.containers.create(suites.a_request(pulled, ["/bin/true"]))
+        await second.prune(nothing)
+        assert await exists(engine, f"/images/{built.id}/json"), "it is in use"
+        await second.containers.remove(made)
+        await second.prune(nothing)
+        assert not await exists(engine, f"/images/{built.id}/json")
+
+
+async def test_a_full_disk_fails_no_build_that_is_done(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "gone"))
+    await ledger.add("sha256:1")
+    assert list(await ledger.ids()) == ["sha256:1"]
