@@ -37,7 +37,7 @@ class Scoped:
         self._control = control
         self._places = Places(patterns)
         self._deployments = ScopedDeployments(control.deployments, self._places)
-        self._sources = ScopedSources(control.sources, self._places)
+        self._sources = ScopedSources(control.sources, self._places, self._deployments)
 
     @property
     def secrets(self) -> SecretControl:
@@ -75,8 +75,9 @@ class Scoped:
         return self._deployments
 
     async def submit(self, spec: JobSpec, *, key: str | None = None, actor: str = "") -> tuple[JobView, bool]:
-        """See `Control.submit`. Raises `NotAllowed` for another repository."""
+        """See `Control.submit`. Raises `NotAllowed` for another repository, and for another's deployment."""
         self._places.check(spec.repository)
+        await self._deployments.check_name(spec.run)
         spec, key = self._places.keyed(spec, key)
         view, new = await self._control.submit(spec, key=key, actor=actor)
         return self._places.shown(view), new
@@ -114,8 +115,8 @@ class Scoped:
         return self._places.shown(await self._control.cancel(job_id, reason=reason, actor=actor))
 
     async def retry(self, job_id: str, *, actor: str = "") -> JobView:
-        """See `Control.retry`."""
-        await self.job(job_id)
+        """See `Control.retry`. Raises `NotAllowed` where its deployment has become another's."""
+        await self._deployments.check_name((await self.job(job_id)).job.spec.run)
         return await self._control.retry(job_id, actor=actor)
 
     async def events(self, job_id: str, from_seq: int, limit: int) -> Slice:

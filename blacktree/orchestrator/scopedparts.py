@@ -4,14 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from blacktree.deployment import DeployImage, Deployment
 from blacktree.errors import NotAllowed, NotFound
 from blacktree.event import Record
+from blacktree.job import Origin
 from blacktree.orchestrator.control import Follow, Slice
 from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl, DeploymentView
 from blacktree.orchestrator.hookcontrol import SourceControl, SourceView
 from blacktree.orchestrator.places import Places, farm_wide
-from blacktree.source import Source
+from blacktree.runspec import RunSpec
+from blacktree.source import Source, checked, job_spec, source_from
 from blacktree.spec import JobSpec
 
 
@@ -31,12 +35,16 @@ class ScopedDeployments:
             # It may be anything: an image says of no repository that it came from there.
             raise farm_wide("deploy a repository, or use a token without `--repository`")
         self._places.check(wanted.repository)
-        if wanted.run is not None and not await self._is_free(wanted.run.name):
-            raise NotAllowed(
-                f"the name {wanted.run.name!r} is not for this token", code="name_not_allowed", advice="choose another"
-            )
+        await self.check_name(wanted.run)
         spec, key = self._places.keyed(wanted, key)
         return await self._deployments.deploy(spec, key=key, actor=actor)
+
+    async def check_name(self, run: RunSpec | None) -> None:
+        """Whether what is to run is nobody else's deployment. Raises `NotAllowed`."""
+        if run is not None and not await self._is_free(run.name):
+            raise NotAllowed(
+                f"the name {run.name!r} is not for this token", code="name_not_allowed", advice="choose another"
+            )
 
     async def _is_free(self, name: str) -> bool:
         try:
@@ -129,21 +137,28 @@ class ScopedDeployments:
 class ScopedSources:
     """A `SourceControl` of sources whose repository fits."""
 
-    def __init__(self, sources: SourceControl, places: Places) -> None:
+    def __init__(self, sources: SourceControl, places: Places, deployments: ScopedDeployments) -> None:
         self._sources = sources
         self._places = places
+        self._deployments = deployments
 
     async def add(self, source: Source, *, actor: str = "") -> SourceView:
-        """See `SourceControl.add`. Raises `NotAllowed` for another repository."""
+        """See `SourceControl.add`. Raises `NotAllowed` for another repository, and for another's deployment."""
         self._places.check(source.repository)
+        await self._check_run(checked(source))
         return await self._sources.add(source, actor=actor)
 
     async def edit(self, name: str, changes: dict[str, Any], *, actor: str = "") -> SourceView:
-        """See `SourceControl.edit`. Raises `NotAllowed` for another repository."""
-        self.get(name)
+        """See `SourceControl.edit`. Raises `NotAllowed` as `add`."""
+        before = self.get(name).source
         if isinstance(wanted := changes.get("repository"), str):
             self._places.check(wanted)
+        await self._check_run(source_from({**msgspec.to_builtins(before), **changes}))
         return await self._sources.edit(name, changes, actor=actor)
+
+    async def _check_run(self, source: Source) -> None:
+        spec = job_spec(source, Origin(source=source.name, branch="main", commit="0" * 40))
+        await self._deployments.check_name(spec.run)
 
     async def remove(self, name: str, *, actor: str = "") -> SourceView:
         """See `SourceControl.remove`."""

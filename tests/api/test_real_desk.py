@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 
 from blacktree.api.door import Door
 from blacktree.cipher import Key
 from blacktree.client import Client
 from blacktree.config import Config, DoorConfig
+from blacktree.errors import NotAllowed
 from blacktree.keyfile import KeyPlace
 from blacktree.orchestrator.control import Control
 from blacktree.orchestrator.daemon import serve
@@ -92,3 +94,32 @@ async def test_the_door_and_the_desk_agree(tmp_path: Path) -> None:
         assert "blacktree_" in metrics
         assert (await ask(house, "GET", "/readyz")).json["status"] == "ready"
         assert (await ask(house, "GET", f"/api/v1/jobs/{job['id']}/log")).body == b""
+
+
+async def test_a_scoped_token_takes_nobodys_deployment_over(tmp_path: Path) -> None:
+    """Not by a job with `run`, not by a retry of one, not by a source: `deployment.deploy` is not the only way."""
+    team, run = ["example.test/team/**"], {"name": "shop"}
+    async with real_house(tmp_path) as house, Client(house.address, TOKEN) as farm:
+        made = await farm.call("token.create", {"name": "team", "role": "admin", "repositories": team})
+        async with Client(house.address, made["secret"]) as scoped:
+            # Before anybody else has the name it is theirs.
+            first = await scoped.submit({**SPEC, "run": run})
+            await scoped.cancel(first["id"])
+            theirs = {"repository": "https://example.test/others/app.git", "run": run}
+            await farm.call("deployment.deploy", theirs)
+            source = {"name": "s", "repository": SPEC["repository"]}
+            await scoped.call("source.add", {**source, "name": "plain"})
+            for method, params in (
+                ("job.submit", {**SPEC, "run": run}),
+                ("job.retry", {"id": first["id"]}),
+                ("source.add", {**source, "run": run}),
+                ("source.add", {**source, "spec": {"run": run, "tags": ["{branch}"]}}),
+                ("source.edit", {"name": "plain", "changes": {"run": run}}),
+                ("source.edit", {"name": "plain", "changes": {"spec": {"run": run}}}),
+            ):
+                with pytest.raises(NotAllowed) as refused:
+                    await scoped.call(method, params)
+                assert refused.value.code == "name_not_allowed", method
+            # The farm itself deploys where it likes, and a name of their own is theirs.
+            assert (await farm.call("job.submit", {**SPEC, "run": run}))["state"] == "queued"
+            await scoped.call("source.edit", {"name": "plain", "changes": {"run": {"name": "own"}}})
