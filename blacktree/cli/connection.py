@@ -9,6 +9,7 @@ import trio
 
 from blacktree.cli.server import Endpoint, endpoint
 from blacktree.cli.state import CERTIFICATE_FILE
+from blacktree.cli.wording import printed
 from blacktree.client import Client
 
 T = TypeVar("T")
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 def say(text: str) -> None:
     """A word about the connection, never on stdout."""
-    print(f"blacktree: {text}", file=sys.stderr, flush=True)
+    print(f"blacktree: {printed(text, sys.stderr)}", file=sys.stderr, flush=True)
 
 
 def outage_told(tell: Callable[[str], None]) -> Callable[[str], None]:

@@ -134,6 +134,7 @@ def restart(ctx: click.Context, name: str, detach: bool, as_json: bool) -> None:
 async def _restart(where: "Endpoint", name: str, detach: bool, as_json: bool) -> int:
     from blacktree.cli.connection import open_farm, say
     from blacktree.cli.deploylog import follow_until
+    from blacktree.cli.wording import printed
     from blacktree.client.deployments import deployment as read
     from blacktree.client.deployments import restart as start
 
@@ -147,7 +148,8 @@ async def _restart(where: "Endpoint", name: str, detach: bool, as_json: bool) ->
             click.echo(json.dumps(found, ensure_ascii=False))
         else:
             word = {"running": "runs" if not detach else "is being restarted"}.get(found["state"], found["state"])
-            click.echo(f"deployment {name} {word}{': ' + _note(found) if _note(found) else ''}")
+            said = f"deployment {name} {word}{': ' + _note(found) if _note(found) else ''}"
+            click.echo(printed(said, sys.stdout))
         return code
 
 

@@ -34,6 +34,7 @@ def doctor(config_file: str | None, as_json: bool) -> None:
 
     from blacktree.cli.examine import examine
     from blacktree.cli.server import ADVICE, Endpoint, resolve
+    from blacktree.cli.wording import printed
     from blacktree.config import load
     from blacktree.errors import BlacktreeError
 
@@ -53,7 +54,8 @@ def doctor(config_file: str | None, as_json: bool) -> None:
         click.echo(json.dumps(body, ensure_ascii=False))
     else:
         for finding in findings:
-            click.echo("\n".join(finding_lines(finding, colour=sys.stdout.isatty())))
+            for line in finding_lines(finding, colour=sys.stdout.isatty()):
+                click.echo(printed(line, sys.stdout))
 
 
 def finding_lines(finding: "Finding", *, colour: bool) -> list[str]:

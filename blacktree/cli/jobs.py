@@ -147,6 +147,9 @@ def age(moment: str) -> str:
 
 def print_table(rows: Sequence[tuple[str, ...]], *, colours: dict[str, str] | None = None, column: int = -1) -> None:
     """Rows in aligned columns, the first one being the heads; colours on a terminal alone."""
+    from blacktree.cli.wording import printed
+
+    rows = [tuple(printed(cell, sys.stdout) for cell in row) for row in rows]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     terminal = sys.stdout.isatty()
     for number, row in enumerate(rows):

@@ -73,7 +73,7 @@ class LivePrinter:
                 if event["step"] in self._steps:
                     self._steps[event["step"]].progress = progress_text(event)
             case "state":
-                self._state = state_text(event)
+                self._state = shown(state_text(event), terminal=True)
                 if event["to"] in ("queued", "canceling") and event.get("reason"):
                     self._console.print(Text(f"  {self._state}", style="yellow"))
                 if event["to"] == "queued":
@@ -90,18 +90,18 @@ class LivePrinter:
         """The picture is drawn eight times a second by itself."""
 
     def note(self, text: str) -> None:
-        self._console.print(Text(f"  {text}", style="bold yellow"))
+        self._console.print(Text(f"  {shown(text, terminal=True)}", style="bold yellow"))
 
     def end(self, job: Mapping[str, Any]) -> None:
         self._live.stop()
         good = job["state"] == "succeeded"
-        first, *rest = ending(job)
+        first, *rest = (shown(line, terminal=True) for line in ending(job))
         took = seconds(time.monotonic() - self._began)
         self._console.print(
             Text.assemble(("✓ " if good else "✗ ", "green" if good else "red"), (first, "bold"), f"  {took}")
         )
         for line in rest:
-            self._console.print(Text(shown(line, terminal=True)), soft_wrap=True)
+            self._console.print(Text(line), soft_wrap=True)
         sys.stdout.flush()
 
     def _picture(self) -> RenderableType:

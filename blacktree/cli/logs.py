@@ -129,13 +129,15 @@ def events(ctx: click.Context, follow: bool, from_seq: int, as_json: bool) -> No
 
 async def _events(where: "Endpoint", following: bool, from_seq: int, as_json: bool) -> int:
     from blacktree.cli.connection import open_farm
+    from blacktree.cli.wording import printed
 
     async with open_farm(where) as farm:
         wait = 0.0
         while True:
             page = await farm.farm_events(from_seq, limit=PAGE, wait=wait)
             for event in page["events"]:
-                click.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
+                line = json.dumps(event, ensure_ascii=False) if as_json else printed(event_line(event), sys.stdout)
+                click.echo(line)
             sys.stdout.flush()
             from_seq = page["next_seq"]
             if not page["events"]:

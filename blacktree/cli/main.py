@@ -115,7 +115,9 @@ def _asked_for(words: Sequence[str]) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(f"blacktree: {' '.join(text.split())}", err=True)
+    from blacktree.cli.wording import printed
+
+    click.echo(f"blacktree: {printed(' '.join(text.split()), sys.stderr)}", err=True)
 
 
 def _report(error: BaseException, *, debug: bool) -> int:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from blacktree.cli.wording import Event, ending, seconds, shown, stamp, state_text
+from blacktree.cli.wording import Event, ending, printed, seconds, shown, stamp, state_text
 
 if TYPE_CHECKING:
     from blacktree.client import Batch
@@ -89,7 +89,7 @@ class JsonPrinter:
         self._out.flush()
 
     def note(self, text: str) -> None:
-        print(f"blacktree: {text}", file=sys.stderr, flush=True)
+        print(f"blacktree: {printed(text, sys.stderr)}", file=sys.stderr, flush=True)
 
     def end(self, job: Mapping[str, Any]) -> None:
         if self._whole:
@@ -186,7 +186,7 @@ class PlainPrinter:
 
     def note(self, text: str) -> None:
         self._out.flush()
-        print(f"blacktree: {text}", file=sys.stderr, flush=True)
+        print(f"blacktree: {printed(text, sys.stderr)}", file=sys.stderr, flush=True)
 
     def end(self, job: Mapping[str, Any]) -> None:
         self._stamp = ""

@@ -1,6 +1,7 @@
 """`blacktree source …`: the repositories whose webhooks are built."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -121,6 +122,7 @@ def list_(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show source NAME whole."""
     from blacktree.cli.connection import ask
+    from blacktree.cli.wording import printed
     from blacktree.client.sources import source as get_source
 
     found = ask(lambda farm: get_source(farm, name))
@@ -129,7 +131,8 @@ def show(name: str, as_json: bool) -> None:
         return
     for key, value in found.items():
         if value not in (None, [], {}, False) or key == "supersede":
-            click.echo(f"{key:<15} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            click.echo(printed(f"{key:<15} {text}", sys.stdout))
 
 
 @source.command(

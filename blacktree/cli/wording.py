@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 Event = Mapping[str, Any]
 
@@ -21,7 +21,14 @@ def shown(line: str, *, terminal: bool) -> str:
         return line
     # A progress bar rewrites its line: what counts is what would be seen at the end.
     line = _CONTROLS.sub("", line.rstrip("\r").rsplit("\r", 1)[-1])
-    return _ESCAPES.sub(r"\1", line).replace("\x07", "")
+    line = _ESCAPES.sub(r"\1", line).replace("\x07", "")
+    # Its colours end with it: concealed or black on black, whatever is printed next could not be seen.
+    return f"{line}\x1b[0m" if "\x1b" in line and not line.endswith("\x1b[0m") else line
+
+
+def printed(text: str, out: TextIO) -> str:
+    """Any words with something of a build, a repository or a server in them, as they may be written to `out`."""
+    return shown(text, terminal=out.isatty())
 
 
 def seconds(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -9,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from blacktree.cli.connection import say
+from blacktree.cli.joblog import unknown_step
+from blacktree.cli.jobs import print_table
 from blacktree.cli.live import LivePrinter
+from blacktree.cli.main import tree
 from blacktree.cli.progress import JsonPrinter, PlainPrinter
 from blacktree.cli.wording import ending, seconds, shown
 
@@ -106,11 +111,46 @@ def test_the_live_picture_ends_as_a_record() -> None:
         ("\x1bP1$r\x1b\\x\x1bcy", "xy"),
         ("a\x08b\x00c\td", "abc\td"),
         ("\x9b2Jx", "2Jx"),
+        # What comes after it on the terminal must be seen: FAILED, and whoever types there next.
+        ("\x1b[8mgone", "\x1b[8mgone\x1b[0m"),
     ],
 )
 def test_a_terminal_is_not_steered_by_a_build(line: str, seen: str) -> None:
     assert shown(line, terminal=True) == seen
     assert shown(line, terminal=False) == line
+
+
+class Terminal(io.StringIO):
+    """Takes words as a terminal does."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+STEERING = "\x1b]52;c;ZXZpbA==\x1b\\\x1b[2J\x9b2J"
+
+
+def test_what_goes_around_a_log_does_not_steer_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a job ended (a failing command is told there), why it waits, names of steps, tables, errors."""
+    out, told = io.StringIO(), Terminal()
+    monkeypatch.setattr(sys, "stdout", told)
+    monkeypatch.setattr(sys, "stderr", told)
+    with LivePrinter(Console(file=out, force_terminal=True, width=200)) as printer:
+        printer.event({"type": "state", "from": "assigned", "to": "queued", "reason": f"left {STEERING}"})
+        printer.note(f"waits {STEERING}")
+        printer.end({**JOB, "error": {"message": f"failed: {STEERING}"}})
+    JsonPrinter().note(f"waits {STEERING}")
+    PlainPrinter().note(unknown_step("x", [f"RUN {STEERING}"]))
+    say(f"outage {STEERING}")
+    print_table([("REF",), (f"main{STEERING}",)])
+    with pytest.raises(SystemExit):
+        tree([f"no{STEERING}such"])
+    for text in (out.getvalue(), told.getvalue()):
+        assert not any(each in text for each in ("\x1b]", "\x1b[2J", "\x9b"))
+    for word in ("left", "waits", "failed: "):
+        assert word in out.getvalue()
+    for word in ("waits", "RUN", "outage", "main", "such"):
+        assert word in told.getvalue()
 
 
 PIECES = [
