@@ -17,7 +17,9 @@ from blacktree.token import FARM, Token, digest_of
 
 CODE_SECONDS = 600.0
 SESSION_SECONDS = 12 * 3600.0
-_MAXIMUM_CODES = 64
+# Of one token, and of all: whoever may do no more than read must not use up the places of others.
+_CODES_EACH = 64
+_MAXIMUM_CODES = 64 * _CODES_EACH
 
 Headers = Mapping[str, str]
 
@@ -135,6 +137,9 @@ class Auth:
         # Kept and looked up by digest: the time of a dictionary lookup then says nothing about the secret.
         code, time = secrets.token_urlsafe(24), trio.current_time()
         for digest in [digest for digest, (end, _) in self._codes.items() if end <= time]:
+            del self._codes[digest]
+        own = [digest for digest, (_, whose) in self._codes.items() if whose == token]
+        for digest in own[: max(0, len(own) + 1 - _CODES_EACH)]:
             del self._codes[digest]
         while len(self._codes) >= _MAXIMUM_CODES:
             del self._codes[next(iter(self._codes))]

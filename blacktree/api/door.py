@@ -75,14 +75,15 @@ class Door:
 
     def login_link(self) -> str:
         """The address of a page that lets a browser in: works once, for ten minutes. To be shown to its owner only."""
+        return f"{self._own_url()}/login?token={self.auth.new_code()}"
+
+    def _own_url(self) -> str:
         host, port = split_address(self.addresses[0])
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        return f"{self.scheme}://{shown}:{port}/login?token={self.auth.new_code()}"
+        return f"{self.scheme}://{shown}:{port}"
 
     def _public_link(self, token: str) -> str:
-        if not self._config.public_url:
-            return self.login_link().partition("?")[0] + f"?token={self.auth.new_code(token)}"
-        return f"{self._config.public_url.rstrip('/')}/login?token={self.auth.new_code(token)}"
+        return f"{self._config.public_url.rstrip('/') or self._own_url()}/login?token={self.auth.new_code(token)}"
 
     def reload(self) -> None:
         """Read the certificate anew; connections that are open keep theirs. Raises `BadRequest`, and then so do all."""

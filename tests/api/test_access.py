@@ -94,6 +94,19 @@ async def test_links_for_other_tokens_are_the_admins() -> None:
         assert (await ask(house, "GET", "/api/v1/tokens/self", headers=session, token=False)).json["name"] == "ci"
 
 
+async def test_whoever_asks_for_many_links_uses_up_their_own() -> None:
+    async with open_house(seconds=SLOW) as house:
+        secret = await token(house, Role.VIEW)
+        admins = house.door.login_link()
+        links = []
+        for _ in range(100):
+            made = await ask(house, "POST", "/api/v1/login-links", headers=bearer(secret), token=False)
+            links.append("?" + made.json["url"].partition("?")[2])
+        assert (await log_in(house, links[0])).status == 401
+        assert (await log_in(house, links[-1])).status == 303
+        assert (await log_in(house, "?" + admins.partition("?")[2])).status == 303
+
+
 async def test_revoking_ends_open_websockets() -> None:
     async with open_house(seconds=SLOW) as house:
         secret = await token(house, Role.VIEW)
