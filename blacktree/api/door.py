@@ -177,11 +177,11 @@ class Door:
                 desk.limits.refused(address)
                 raise unauthorized()
             self.auth.check_place(headers, actor, secure=secure)
-            _check_handshake(headers)
+            key = _check_handshake(headers)
         except BlacktreeError as error:
             await conversation.refuse(error)
             return
-        conversation.replay(request)
+        conversation.replay(key)
         view = self._views.of(actor)
         session = Session(view.control, self._frames, view.feed, self._config, self.tally, actor, desk)
 
@@ -210,18 +210,20 @@ def _wants_websocket(request: h11.Request) -> bool:
     return "upgrade" in tokens and headers.get("upgrade", "").strip().lower() == "websocket"
 
 
-def _check_handshake(headers: dict[str, str]) -> None:
-    """RFC 6455, section 4.2.1; checked here so that the answer says what is wrong."""
+def _check_handshake(headers: dict[str, str]) -> str:
+    """RFC 6455, section 4.2.1; checked here so that the answer says what is wrong. Answers the key."""
     if headers.get("sec-websocket-version", "").strip() != "13":
         raise BadRequest("expected websocket version 13", code="upgrade_required")
+    key = headers.get("sec-websocket-key", "").strip()
     try:
-        key = base64.b64decode(headers.get("sec-websocket-key", "").strip(), validate=True)
+        nonce = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != 16:
+        nonce = b""
+    if len(nonce) != 16:
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", code="malformed")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise BadRequest("an upgrade has no body", code="malformed")
+    return key
 
 
 def public_host(url: str) -> list[str]:

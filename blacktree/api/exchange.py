@@ -107,11 +107,11 @@ class Conversation:
             return
         await self._wire.linger(SLOW_LINGER_SECONDS if status == 408 else LINGER_SECONDS, _LINGER_BYTES)
 
-    def replay(self, request: h11.Request) -> None:
-        """Put the head back on the wire, for another protocol to read."""
-        head = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
-        head += b"".join(b"%b: %b\r\n" % pair for pair in request.headers)
-        self._wire.put_back(head + b"\r\n" + self._http.trailing_data[0])
+    def replay(self, key: str) -> None:
+        """Put the head of an upgrade back on the wire, for another protocol to read: what was looked at, no more."""
+        head = "GET /ws HTTP/1.1\r\nHost: door\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        head += f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+        self._wire.put_back(head.encode() + self._http.trailing_data[0])
 
     async def answer(self, request: h11.Request) -> bool:
         """Let the application answer; True if the connection can be used again."""

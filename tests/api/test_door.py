@@ -209,6 +209,19 @@ async def test_what_is_no_request_is_refused(data: bytes, status: bytes) -> None
         assert (await ask(house, "GET", "/healthz")).status == 200
 
 
+async def test_an_upgrade_is_read_once() -> None:
+    """What the door has not looked at, the websocket's own parser does not see either: here it would fail."""
+    async with open_house() as house:
+        lines = (
+            *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            "Sec-WebSocket-Extensions: \xff",
+            "Sec-WebSocket-Protocol: \xff",
+        )
+        answer = await raw(house, request_head("GET", "/ws", *lines), half_close=True)
+        assert answer.startswith(b"HTTP/1.1 101 ")
+
+
 async def test_a_half_closed_client_gets_its_answer() -> None:
     async with open_house() as house:
         job_id = await house.control.new_job()
