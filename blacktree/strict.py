@@ -80,7 +80,11 @@ def decode_json(body: bytes | str, kind: type[T], *, where: str) -> T:
         if "got `float`" not in str(error):
             raise bad_request(error, kind, where) from None
         # JSON knows one kind of number: 2.0 is a whole one, and some languages write them like that.
-        return convert(_whole(msgspec.json.decode(body)), kind, where=where)
+        try:
+            whole = _whole(msgspec.json.decode(body))
+        except RecursionError:
+            raise _too_deep(where) from None
+        return convert(whole, kind, where=where)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
             f"{where} is not valid JSON: {error}", path=where, code="malformed", advice="send JSON in UTF-8"
@@ -103,4 +107,8 @@ def convert(value: Mapping[str, Any], kind: type[T], *, where: str, lenient: boo
     except msgspec.ValidationError as error:
         raise bad_request(error, kind, where) from None
     except RecursionError:
-        raise BadRequest(f"{where} is nested too deeply", path=where, code="malformed") from None
+        raise _too_deep(where) from None
+
+
+def _too_deep(where: str) -> BadRequest:
+    return BadRequest(f"{where} is nested too deeply", path=where, code="malformed")

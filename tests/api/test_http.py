@@ -129,6 +129,12 @@ async def test_the_same_key_answers_with_the_first_job() -> None:
         (b'{"repository": "https://e.test/a", "priority": 10}', JSON, 422, "spec.priority"),
         (b'{"repository": "\\ud800"}', JSON, 400, "spec"),
         (b"\xff\xfe", JSON, 400, "spec"),
+        (
+            b'{"repository": "https://e.test/a", "priority": 2.0, "tags": %b}' % (b"[" * 900 + b"]" * 900),
+            JSON,
+            400,
+            "spec",
+        ),
         (b"{}", {"Content-Type": "text/plain"}, 415, None),
         (b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, None),
     ],
