@@ -62,6 +62,9 @@ class Conversation:
                     await self._refuse_head(error.error_status_hint)
                     return None
                 if isinstance(event, h11.Request):
+                    if _has_two_lengths(event):
+                        await self._refuse_head(400)
+                        return None
                     return event
                 if event is not h11.NEED_DATA:
                     return None
@@ -129,6 +132,12 @@ class Conversation:
         if self._http.our_state in (h11.DONE, h11.MUST_CLOSE):
             await self._wire.linger(LINGER_SECONDS, _LINGER_BYTES)
         return False
+
+
+def _has_two_lengths(request: h11.Request) -> bool:
+    """Whether a proxy in front may have read another body than we would (RFC 9112, section 6.1): a smuggled request."""
+    names = {name for name, _ in request.headers}
+    return b"content-length" in names and b"transfer-encoding" in names
 
 
 class _Exchange:
