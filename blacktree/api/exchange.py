@@ -249,6 +249,8 @@ class _Exchange:
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError:
+            if not self._http.trailing_data[1]:
+                raise BadRequest("the request's body cannot be read", code="malformed") from None
             self._gone.set()
             raise Gone("the client left in the middle of its request") from None
         if event is h11.NEED_DATA:

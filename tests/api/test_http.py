@@ -9,7 +9,7 @@ import trio.testing
 from blacktree.job import JobState
 from blacktree.orchestrator.control import Readiness
 from tests.api.little import SPEC, open_house
-from tests.api.talk import BEARER, Visitor, ask, connect, raw
+from tests.api.talk import BEARER, Visitor, ask, connect, raw, request_head
 
 JSON = {"Content-Type": "application/json"}
 
@@ -158,6 +158,18 @@ async def test_a_body_needs_a_length_and_has_a_limit() -> None:
         chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"40000\r\n" + b" " * 0x40000 + b"\r\n"
         answer = await raw(house, chunked + (b"40000\r\n" + b" " * 0x40000 + b"\r\n") * 8 + b"0\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"-2\r\n{}\r\n0\r\n\r\n", b"f" * 30 + b"\r\n{}", b"2\r\n{}XX0\r\n\r\n", b"2;" + b"a" * 100_000 + b"\r\n{}"],
+)
+async def test_a_body_that_is_none_is_the_clients_fault(chunks: bytes) -> None:
+    async with open_house() as house:
+        head = request_head("POST", "/api/v1/jobs", "Content-Type: application/json", "Transfer-Encoding: chunked")
+        answer = await raw(house, head + chunks)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'"code":"malformed"' in answer
 
 
 async def test_unknown_things_are_404_and_wrong_methods_405() -> None:
