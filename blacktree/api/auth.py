@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ SESSION_SECONDS = 12 * 3600.0
 # Of one token, and of all: whoever may do no more than read must not use up the places of others.
 _CODES_EACH = 64
 _MAXIMUM_CODES = 64 * _CODES_EACH
+
+_PORT = re.compile(r"(:[0-9]*)?")
 
 Headers = Mapping[str, str]
 
@@ -188,9 +191,9 @@ def host_name(host: str) -> str:
     host = host.strip().lower()
     if host.startswith("["):
         name, closed, port = host[1:].partition("]")
-        return name if closed and (port == "" or port.startswith(":")) else ""
-    name, _, port = host.partition(":")
-    return name.rstrip(".") if ":" not in port else ""
+        return name if closed and _PORT.fullmatch(port) else ""
+    name, colon, port = host.partition(":")
+    return name.rstrip(".") if _PORT.fullmatch(colon + port) else ""
 
 
 def is_address(name: str) -> bool:

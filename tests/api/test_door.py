@@ -91,6 +91,8 @@ async def test_a_websocket_needs_the_token_and_its_place() -> None:
         ("farm.test.evil.test", 403),
         ("localhost:1:2", 403),
         ("[::1", 403),
+        ("127.0.0.1:80@evil.test", 403),
+        ("[::1]:evil", 403),
         ("", 403),
     ],
 )
