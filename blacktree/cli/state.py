@@ -141,21 +141,25 @@ def runtime_directory(environ: Mapping[str, str], state: Path) -> Path:
     Raises `BadRequest` if someone else has put something there.
     """
     base = runtime_base(environ)
-    base.mkdir(mode=0o700, exist_ok=True)
-    _sweep(base)
     own = base / hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
-    own.mkdir(mode=0o700, exist_ok=True)
     for each in (base, own):
-        found = each.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        each.mkdir(mode=0o700, exist_ok=True)
+        if not _is_private(each):
             raise BadRequest(
                 f"{each} is not a private directory of this user", code="runtime_directory", advice="remove it"
             )
+    _sweep(base)
     link = own / "state"
     if not link.is_symlink() or link.resolve() != state.resolve():
         link.unlink(missing_ok=True)
         link.symlink_to(state.resolve())
     return own
+
+
+def _is_private(path: Path) -> bool:
+    """Whether nobody else can put anything there: below /tmp, anybody may have made it before us."""
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def _sweep(base: Path) -> None:
@@ -171,7 +175,8 @@ def running_farms(environ: Mapping[str, str]) -> list[Path]:
     """State directories of this user's farms that run now."""
     base = runtime_base(environ)
     try:
-        links = [own / "state" for own in base.iterdir()]
+        # What somebody else has left there is a farm of theirs, which is shown no token.
+        links = [own / "state" for own in base.iterdir()] if _is_private(base) else []
     except OSError:
         return []
     return [link.resolve() for link in links if link.is_symlink() and is_locked(link)]

@@ -1,6 +1,7 @@
 """State directories, tokens, and which server a client finds."""
 
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -74,6 +75,24 @@ def test_somebody_else_s_runtime_directory_is_refused(tmp_path: Path) -> None:
         (Path(base) / "blacktree").chmod(0o777)
         with pytest.raises(BadRequest, match="not a private directory"):
             state.runtime_directory({"RUNTIME_DIRECTORY": base}, tmp_path)
+
+
+def test_a_farm_that_somebody_else_has_left_there_is_none(tmp_path: Path) -> None:
+    """Below /tmp anybody may have made this user's directory first: a token shown to that farm would be theirs."""
+    with tempfile.TemporaryDirectory() as base:
+        environ = {"RUNTIME_DIRECTORY": base, "XDG_STATE_HOME": str(tmp_path / "none"), "BLACKTREE_TOKEN": "mine"}
+        _farm(tmp_path / "theirs", "http://127.0.0.1:1", "theirs")
+        with state.open_state(tmp_path / "theirs"):
+            link = state.runtime_directory(environ, tmp_path / "theirs")
+            assert resolve(None, None, environ).url == "http://127.0.0.1:1"
+            link.parent.chmod(0o755)
+            with pytest.raises(Unreachable, match="no farm runs"):
+                resolve(None, None, environ)
+        # Nor is anything cleared up there: what a link of theirs leads to may be ours.
+        shutil.rmtree(tmp_path / "theirs")
+        with pytest.raises(BadRequest, match="not a private directory"):
+            state.runtime_directory(environ, tmp_path)
+        assert link.exists()
 
 
 def test_farms_that_are_gone_are_forgotten(tmp_path: Path) -> None:
