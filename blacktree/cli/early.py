@@ -1,5 +1,7 @@
 """What holds before the daemons' own handling of signals is there: Python imports for most of a second."""
 
+import codecs
+import io
 import os
 import signal
 import sys
@@ -15,3 +17,26 @@ def leave_in_order_from_now_on() -> None:
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if command in DAEMONS:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def print_whatever_comes() -> None:
+    """Where the locale is not UTF-8, what builds print must not end the command: a terminal shows what it can, a pipe
+    gets UTF-8, which is what programs read JSON in."""
+    out = sys.stdout
+    if not isinstance(out, io.TextIOWrapper) or codecs.lookup(out.encoding).name == "utf-8":
+        return
+    if out.isatty():
+        out.reconfigure(errors="replace")
+    else:
+        out.reconfigure(encoding="utf-8")
+
+
+def unreadable_word() -> str:
+    """The first word of the command line that is no text (bytes of another encoding), as a person may see it; empty:
+    all are. No server could be told it."""
+    for word in sys.argv[1:]:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            return ascii(os.fsencode(word))[1:]
+    return ""

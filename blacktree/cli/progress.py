@@ -51,7 +51,8 @@ def printer_for(*, as_json: bool, whole: bool = True) -> Printer:
     """The printer that fits stdout. `whole`: the end is told too, not the events alone."""
     if as_json:
         return JsonPrinter(whole=whole)
-    if whole and sys.stdout.isatty():
+    # Of marks and spinners another encoding would show question marks.
+    if whole and sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
         from blacktree.cli.live import LivePrinter
 
         return LivePrinter()

@@ -1,8 +1,11 @@
 """The command tree: help everywhere, errors in one line, exit codes."""
 
 import errno
+import os
+import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -161,6 +164,48 @@ def test_help_is_quick() -> None:
     heavy = {"trio", "asyncio", "grpclib", "docker", "boto3", "starlette", "rich", "structlog", "httpx", "msgspec"}
     assert "click" in ran.stderr.split()
     assert heavy & set(ran.stderr.split()) == set()
+
+
+@pytest.fixture
+def snowed(tmp_path: Path) -> list[str]:
+    """A command that prints what no single-byte encoding has."""
+    settings = tmp_path / "snow.toml"
+    settings.write_text('[worker]\nlabels = {weather = "☃ ü"}\n', encoding="utf-8")
+    return [sys.executable, "-m", "blacktree", "config", "--config", str(settings)]
+
+
+def test_a_pipe_gets_utf_8_whatever_the_locale(snowed: list[str]) -> None:
+    environ = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run([*snowed, "--json"], env=environ, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert "☃ ü" in ran.stdout.decode()
+
+
+def test_a_terminal_of_another_encoding_shows_what_it_can(snowed: list[str]) -> None:
+    ours, theirs = pty.openpty()
+    environ = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    with subprocess.Popen(snowed, env=environ, stdout=theirs, stderr=subprocess.PIPE) as running:
+        os.close(theirs)
+        shown = b""
+        try:
+            while more := os.read(ours, 65536):
+                shown += more
+        except OSError:
+            pass  # how Linux tells the end of a terminal
+        os.close(ours)
+        assert running.stderr is not None
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
+    assert "? ü" in shown.decode("latin-1")
+
+
+def test_a_word_that_is_no_text_is_refused_in_one_line() -> None:
+    command = [sys.executable, "-m", "blacktree", "job", b"\xff"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert (
+        ran.stderr == "blacktree: '\\xff' is not text in this locale; write and name it in UTF-8, in a UTF-8 locale\n"
+    )
 
 
 def test_the_version_is_told() -> None:
