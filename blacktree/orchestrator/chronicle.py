@@ -48,7 +48,9 @@ class Chronicle:
         while self._pending:
             type, text, subject = self._pending[0]
             try:
-                await self._farm.note(type, text, subject=subject)
+                # One that is cut off on its way may be stored or not: it would be told twice.
+                with trio.CancelScope(shield=True):
+                    await self._farm.note(type, text, subject=subject)
             except StorageFailed as error:
                 log.error("farm event not stored", type=type, reason=str(error))
                 await trio.sleep(1)
