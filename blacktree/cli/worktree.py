@@ -115,12 +115,26 @@ def _top(directory: str) -> str:
     found = _ask(directory, "rev-parse", "--show-toplevel") if inside == "true" else ""
     found = found or _ask(directory, "rev-parse", "--absolute-git-dir")
     if not found:
-        raise BadRequest(
-            f"{os.path.abspath(directory)} is in no git repository",
+        raise _none(directory)
+    return found
+
+
+def _none(directory: str) -> BadRequest:
+    """Why git takes this for no repository: that there is none, or one that it does not trust or cannot read."""
+    path = os.path.abspath(directory)
+    said = shown(
+        _run(directory, "rev-parse", "--git-dir").stderr.decode("utf-8", "replace").partition("\n")[0], terminal=True
+    )
+    if not said or "not a git repository (" in said:
+        return BadRequest(
+            f"{path} is in no git repository",
             code="no_repository",
             advice="name one: `blacktree build REPOSITORY`, an address or a path",
         )
-    return found
+    advice = "mend it, or name a REPOSITORY"
+    if "dubious ownership" in said:
+        advice = "it is another user's: `git config --global --add safe.directory DIRECTORY` if you trust it"
+    return BadRequest(f"git refuses the repository of {path}: {said}", code="no_repository", advice=advice)
 
 
 def _branch(top: str) -> str:
@@ -190,10 +204,17 @@ def _count(number: int, what: str) -> str:
 
 def _ask(directory: str, *words: str) -> str:
     """What git answers, without the last newline; empty if it refuses. Raises `BadRequest` without git."""
+    done = _run(directory, *words)
+    return done.stdout.decode("utf-8", "replace").rstrip("\n") if done.returncode == 0 else ""
+
+
+def _run(directory: str, *words: str) -> "subprocess.CompletedProcess[bytes]":
     try:
-        done = subprocess.run(
+        return subprocess.run(
             _command(directory, words),
-            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
+            # Its errors are looked at, so they are to be in English.
+            env=os.environ
+            | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_MESSAGES": "C", "LANGUAGE": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=GIT_SECONDS,
@@ -209,7 +230,6 @@ def _ask(directory: str, *words: str) -> str:
         raise BadRequest(
             f"git did not answer within {GIT_SECONDS:.0f} s", code="git_slow", advice="name a REPOSITORY"
         ) from None
-    return done.stdout.decode("utf-8", "replace").rstrip("\n") if done.returncode == 0 else ""
 
 
 def _command(directory: str, words: Sequence[str]) -> list[str]:

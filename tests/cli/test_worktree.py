@@ -197,3 +197,13 @@ def test_the_command_tells_it_on_stderr_and_goes_on(clone: Path, monkeypatch: py
     assert "1 untracked file (dirty)" in run("build", ".").err
     for quiet in (("--ref", "main"), ("https://git.example/app.git",), (".", "--ref", "main")):
         assert len(run("build", *quiet).err.splitlines()) == (2 if quiet[0] == "--ref" else 1)
+
+
+def test_a_repository_that_git_refuses_is_not_called_none(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clone / ".git/config").write_text("[core\n")
+    with pytest.raises(BadRequest, match=r"git refuses the repository of .*/clone: .*config.*; mend it"):
+        here(str(clone))
+    git(clone.parent, "clone", "-q", str(clone.parent / "origin"), "foreign")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(BadRequest, match=r"dubious ownership in repository.*--add safe\.directory"):
+        here(str(clone.parent / "foreign"))
