@@ -24,12 +24,15 @@ STRANGER_STOP_SECONDS = 10.0
 async def find_left(containers: Containers) -> tuple[list[Container], dict[Key, Container]]:
     """What a predecessor left: all of it, and by their labels those that can be adopted. Waits for an engine that is
     away."""
+    told = ""
     while True:
         try:
             found = await containers.listed()
             break
         except BlacktreeError as error:
-            log.warning("replicas cannot be looked for", reason=str(error))
+            if str(error) != told:
+                told = str(error)
+                log.warning("replicas cannot be looked for", reason=told)
             await trio.sleep(ADOPT_AGAIN_SECONDS)
     adoptable: dict[Key, Container] = {}
     # Of two of one replica the one that runs counts; the sweep removes the other.

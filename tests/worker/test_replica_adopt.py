@@ -9,7 +9,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from blacktree.providers.containers import ContainerRequest, LogEntry, LogPosition
+from blacktree.errors import EngineLost
+from blacktree.providers.containers import Container, ContainerRequest, LogEntry, LogPosition
 from blacktree.providers.scripted_containers import ScriptedContainers
 from blacktree.worker import replica_left as module
 from blacktree.worker.bell import Bell
@@ -103,3 +104,19 @@ async def test_output_of_what_is_not_ordered_any_more_is_sent_and_swept(tmp_path
         await part.until(lambda: [path.name for path in logs.iterdir()] == ["shop.1.0.2"])
         await side.apply_replicas(orders())
         await part.gone()
+
+
+async def test_an_engine_that_stays_away_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ADOPT_AGAIN_SECONDS", 0.0)
+    answers = ["away", "away", "away", "busy", "busy"]
+
+    async def listed() -> list[Container]:
+        if answers:
+            raise EngineLost(answers.pop(0))
+        return []
+
+    async with house(tmp_path) as each:
+        monkeypatch.setattr(each.containers, "listed", listed)
+        with capture_logs() as logs:
+            assert await module.find_left(each.containers) == ([], {})
+    assert [entry["reason"] for entry in logs] == ["away", "busy"]
