@@ -48,6 +48,7 @@ class Incoming(msgspec.Struct, frozen=True):
     params: msgspec.Raw = msgspec.Raw()
 
 
+_TOKEN_ADVICE = "give it with --token or BLACKTREE_TOKEN; it is in the farm's STATE/token"
 _decode = msgspec.json.Decoder(Incoming).decode
 
 
@@ -71,7 +72,12 @@ class Endpoint:
         self._port = port or (443 if self._secure else 80)
         self._authority = parts.netloc
         self._path = parts.path.rstrip("/") + "/ws"
-        self._token = token
+        # As it is read from its file: with a newline at its end.
+        self._token = token.strip()
+        if not self._token.isprintable():
+            raise BadRequest(
+                "the token holds a line break or the like", path="token", advice=_TOKEN_ADVICE, code="invalid"
+            )
         self._ssl_context = ssl_context
 
     def __repr__(self) -> str:
@@ -85,7 +91,7 @@ class Endpoint:
         except Exception as error:
             first = _first(error)
             if isinstance(first, trio_websocket.ConnectionRejected):
-                raise _rejection(self.server, first) from None
+                raise _rejection(self.server, first, given=bool(self._token)) from None
             if isinstance(first, Unavailable):
                 raise first from None
             if isinstance(first, _NO_ANSWER):
@@ -260,7 +266,7 @@ def told(error: Mapping[str, Any]) -> BlacktreeError:
     return Unavailable(message, code=code, advice=advice, again=again, retry_after_seconds=after)
 
 
-def _rejection(server: str, rejected: trio_websocket.ConnectionRejected) -> BlacktreeError:
+def _rejection(server: str, rejected: trio_websocket.ConnectionRejected, *, given: bool) -> BlacktreeError:
     try:
         problem = msgspec.json.decode(rejected.body or b"{}", type=dict[str, Any])
     except msgspec.MsgspecError:
@@ -268,11 +274,8 @@ def _rejection(server: str, rejected: trio_websocket.ConnectionRejected) -> Blac
     message = str(problem.get("detail", f"{server} answered {rejected.status_code}"))
     code, advice = str(problem.get("code", "")), str(problem.get("advice", ""))
     if rejected.status_code == 401:
-        return NotAllowed(
-            f"{server} does not know this token",
-            code="unauthorized",
-            advice="give it with --token or BLACKTREE_TOKEN; it is in the farm's STATE/token",
-        )
+        what = "does not know this token" if given else "wants a token, and none was given"
+        return NotAllowed(f"{server} {what}", code="unauthorized", advice=_TOKEN_ADVICE)
     if rejected.status_code == 403:
         return NotAllowed(message, code=code, advice=advice)
     if rejected.status_code in (503, 429):

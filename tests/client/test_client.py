@@ -71,6 +71,12 @@ async def test_a_wrong_token_and_a_wrong_place() -> None:
             with pytest.raises(NotAllowed) as refused:
                 await client.jobs()
             assert refused.value.code == "unauthorized"
+            assert "does not know this token" in str(refused.value)
+        async with Client(house.address, "") as client:
+            with pytest.raises(NotAllowed, match="wants a token, and none was given"):
+                await client.jobs()
+        async with Client(house.address, f"{TOKEN}\n") as client:
+            assert await client.jobs() is not None
         async with Client(f"http://{house.address}/base", TOKEN) as client:
             with pytest.raises(Unavailable) as lost:
                 await client.jobs()
@@ -81,6 +87,8 @@ async def test_a_wrong_token_and_a_wrong_place() -> None:
 async def test_addresses_that_are_none(server: str) -> None:
     with pytest.raises(BadRequest):
         Endpoint(server, TOKEN)
+    with pytest.raises(BadRequest, match="line break"):
+        Endpoint("127.0.0.1:80", "two\nlines")
     assert TOKEN not in repr(Endpoint("127.0.0.1:80", TOKEN))
 
 
