@@ -78,12 +78,12 @@ class SecretDirectory:
         return value
 
     def _missing(self, name: str) -> StepFailed:
-        where = f"in {self.path}" if self.path else "anywhere: no `secrets_directory` is configured"
+        where = f"nor in {self.path}" if self.path else "and no `secrets_directory` is configured here"
         return StepFailed(
-            f"the secret `{name}` is not {where}",
+            f"the secret `{name}` is not among the farm's, {where}",
             code="secret_missing",
-            advice="put its value into a file of that name with mode 0600 there, or in the orchestrator's secrets"
-            " directory; a file that others can read is not used",
+            advice=f"give it to the farm: `blacktree secret set build {name}`; or put its value into a file of that"
+            " name, mode 0600, in the orchestrator's or the worker's secrets directory",
         )
 
     def _unsafe(self, name: str, why: str, advice: str = "") -> StepFailed:

@@ -39,6 +39,12 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         assert code(SecretDirectory(str(tmp_path), {}), name) == "secret_missing"
 
 
+def test_who_misses_one_is_told_the_command_that_sets_it(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed) as caught:
+        SecretDirectory(str(tmp_path), {}).read(["npm"])
+    assert "`blacktree secret set build npm`" in caught.value.advice
+
+
 def test_what_is_not_safe(tmp_path: Path) -> None:
     put(tmp_path / "open", b"x", 0o640)
     put(tmp_path / "big", b"x" * (MAXIMUM_BYTES + 1))
