@@ -31,6 +31,7 @@ WORDS = {
     "audit": 0,
     "notification": 0,
     "tracecontext": 0,
+    "inodes": 0,
 }
 FLOORS = WORDS | {
     "concurrency": 1,

@@ -104,17 +104,17 @@ async def _engine(config: Config) -> list[Finding]:
 
     settings = ProviderSettings(owner="doctor", engine=config.worker.engine)
     async with open_provider(config.worker.provider, settings) as provider:
-        return engine_findings(await provider.check())
+        return engine_findings(await provider.check(), config.worker.minimum_free_disk_bytes)
 
 
-def engine_findings(health: "Health") -> list[Finding]:
-    """From what a provider says of its engine; its `details` are shown as they are."""
+def engine_findings(health: "Health", least: int) -> list[Finding]:
+    """From what a provider says of its engine; its `details` are shown as they are. `least`: what must stay free."""
     if health.refusal:
         return [Finding(part="engine", status="problem", text=f"{health.name}: {health.refusal}")]
     found = [Finding(part="engine", status="ok", text=f"{health.name} {health.version}".strip())]
     for key, text in health.details.items():
         found.append(Finding(part=f"engine {key}".replace("_", " "), status="ok", text=text))
-    return found
+    return found + [findings.disk("engine disk", Path(each), least) for each in health.directories]
 
 
 async def _git() -> list[Finding]:

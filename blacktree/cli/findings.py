@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from blacktree.inodes import files_short
+
 OLDEST_GIT = (2, 30)
 
 
@@ -28,7 +30,6 @@ def git(output: str | None) -> Finding:
         return Finding(
             part="git", status="problem", text="there is no git", advice="install the package git on every worker"
         )
-    numbers = [int(part) for part in output.split()[-1].split(".")[:2] if part.isdigit()] if output.split() else []
     words = output.split()
     version = next((word for word in words if word[:1].isdigit()), "")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
@@ -51,6 +52,13 @@ def disk(part: str, path: Path, least: int, budget: int = 0) -> Finding:
             status="problem",
             text=f"{text}, {least / 1e9:.1f} GB must stay free",
             advice="free some space: no new build is taken until then (minimum_free_disk_bytes is the limit)",
+        )
+    if files := files_short(os.statvfs(place)):
+        return Finding(
+            part=part,
+            status="problem",
+            text=f"{text}, but {files}",
+            advice="remove files: no new build is taken until then",
         )
     if budget and free < budget:
         return Finding(

@@ -115,6 +115,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine stands. `refusal` empty: it takes builds; else why not, and what to do.
 
     `platforms`: what its machine runs by itself; `emulated`: what it runs besides. Families, see `platforms.family`.
+    `directories`: what its builds fill on this machine.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, str] = {}
     platforms: list[str] = []
     emulated: list[str] = []
+    directories: list[str] = []
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from blacktree.errors import StorageFailed
+from blacktree.inodes import files_short
 
 _FULL = ("disk_full", "the disk of the state directory is full", "free some space; the farm goes on by itself then")
 _READ_ONLY = (
@@ -92,4 +93,5 @@ class Space:
         free = found.f_bavail * found.f_frsize
         if free < self._minimum:
             return f"{self._directory} has {free >> 20} MiB free, the minimum is {self._minimum >> 20} MiB"
-        return ""
+        files = files_short(found) if self._minimum else ""
+        return f"on the disk of {self._directory} {files}" if files else ""

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 TICK_SECONDS = 2.0
 CHECK_SECONDS = 15.0
 CHECK_LIMIT_SECONDS = 10.0
+RELIEF_SECONDS = 300.0
 WARM_REPOSITORIES = 200
 
 
@@ -44,6 +45,7 @@ class Housekeeping:
         self._standing = standing
         self._changed = changed
         self._checked_at = -CHECK_SECONDS
+        self._relieved_at = -RELIEF_SECONDS
 
     async def run(self) -> None:
         """Every tick a look at what is due. Ends when cancelled."""
@@ -59,6 +61,10 @@ class Housekeeping:
                 if found != self._standing.warm:
                     self._standing.warm = found
                     self._changed()
+            if self._standing.short and trio.current_time() >= self._relieved_at + RELIEF_SECONDS:
+                self._relieved_at = trio.current_time()
+                log.warning("short of disk: caches go, whatever their budgets", reason=self._standing.refusal()[1])
+                await self._prune(cache_bytes=0, mirror_bytes=0)
             if trio.current_time() >= chores_at:
                 await self._chores()
                 chores_at = trio.current_time() + self._config.sweep_interval_seconds
@@ -112,14 +118,18 @@ class Housekeeping:
 
     async def _chores(self) -> None:
         await self.sweep()
+        await self._prune(self._config.cache_budget_bytes, self._config.mirror_budget_bytes)
+
+    async def _prune(self, cache_bytes: int, mirror_bytes: int) -> None:
+        """What is built is kept to its own budget in any case: it is somebody's result."""
         try:
             freed = await self._provider.prune(
-                Budget(image_bytes=self._config.image_budget_bytes, cache_bytes=self._config.cache_budget_bytes)
+                Budget(image_bytes=self._config.image_budget_bytes, cache_bytes=cache_bytes)
             )
             if freed:
                 log.info("pruned", bytes=freed)
-            state, budget = self._identity.state, self._config.mirror_budget_bytes
-            if gone := await in_thread(lambda: trim(state, budget)):
+            state = self._identity.state
+            if gone := await in_thread(lambda: trim(state, mirror_bytes)):
                 log.info("mirrors removed", repositories=len(gone))
         except (Unavailable, StepFailed, OSError) as error:
             log.warning("housekeeping failed", reason=str(error))

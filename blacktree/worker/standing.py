@@ -8,7 +8,7 @@ from blacktree.config import WorkerConfig
 from blacktree.platforms import family
 from blacktree.providers.base import Health
 from blacktree.rpc.peer import WorkerStatus
-from blacktree.services.core.resources import free_bytes, human_bytes
+from blacktree.services.core.resources import free_bytes, shortage
 from blacktree.worker.lease import Lease, boottime
 from blacktree.worker.roster import Roster
 
@@ -33,6 +33,7 @@ class Standing:
         self.warm: list[str] = []
         self.built = True
         self._free_disk = 0
+        self._shortage = ""
         self._disk_read_at = -DISK_SECONDS
         self._open = trio.Event()
         self._open.set()
@@ -50,13 +51,8 @@ class Standing:
             return "engine_refused", self.health.refusal
         if self.suspect:
             return "unproven", self.suspect
-        free, needed = self.free_disk_bytes(), self._config.minimum_free_disk_bytes
-        if free < needed:
-            return "disk_full", (
-                f"{human_bytes(free)} free on the disk of {self._state}, {human_bytes(needed)} are needed"
-                " (free some, or lower `minimum_free_disk_bytes`)"
-            )
-        return "", ""
+        self._look()
+        return ("disk_full", self._shortage) if self._shortage else ("", "")
 
     @property
     def full(self) -> bool:
@@ -64,13 +60,28 @@ class Standing:
 
     def free_disk_bytes(self) -> int:
         """Of the state directory's file system; 0 if it cannot be told."""
-        if trio.current_time() >= self._disk_read_at + DISK_SECONDS:
-            self._disk_read_at = trio.current_time()
-            try:
-                self._free_disk = free_bytes(self._state)
-            except OSError:
-                self._free_disk = 0
+        self._look()
         return self._free_disk
+
+    @property
+    def short(self) -> bool:
+        """Whether a disk has too little room for a build."""
+        self._look()
+        return bool(self._shortage)
+
+    def _look(self) -> None:
+        """At the disks that builds fill: the worker's, and the engine's where that is on this machine."""
+        if trio.current_time() < self._disk_read_at + DISK_SECONDS:
+            return
+        self._disk_read_at = trio.current_time()
+        needed = self._config.minimum_free_disk_bytes
+        try:
+            self._free_disk = free_bytes(self._state)
+        except OSError as error:
+            self._free_disk = 0
+            self._shortage = f"the disk of {self._state} cannot be asked: {error.strerror}" if needed else ""
+            return
+        self._shortage = shortage([self._state, *map(Path, self.health.directories)], needed)
 
     def status(self) -> WorkerStatus:
         """As the orchestrator is told."""

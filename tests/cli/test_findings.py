@@ -12,6 +12,7 @@ from blacktree.cli import findings
 from blacktree.cli.examine import engine_findings
 from blacktree.providers.base import Health
 from tests.cli.running import run
+from tests.parts.disk import few_files
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,18 @@ def test_disk(tmp_path: Path) -> None:
     assert findings.disk("d", tmp_path / "not" / "yet", 0).status == "ok"
     assert findings.disk("d", tmp_path, 1 << 60).status == "problem"
     assert findings.disk("d", tmp_path, 0, 1 << 60).status == "warning"
+
+
+def test_a_disk_without_room_for_files(tmp_path: Path) -> None:
+    with few_files(tmp_path / "disk") as place:
+        found = findings.disk("d", place, 0)
+    assert (found.status, "inodes" in found.text) == ("problem", True)
+
+
+def test_the_engine_s_own_disk(tmp_path: Path) -> None:
+    health = Health(name="docker", version="1", directories=[str(tmp_path)])
+    assert [each.part for each in engine_findings(health, 1 << 60) if each.status == "problem"] == ["engine disk"]
+    assert all(each.status == "ok" for each in engine_findings(health, 0))
 
 
 def test_files_with_secrets(tmp_path: Path) -> None:
@@ -80,7 +93,7 @@ def test_clocks() -> None:
 
 
 def test_an_engine_that_refuses() -> None:
-    found = engine_findings(Health(name="docker", refusal="no such socket: start the engine"))
+    found = engine_findings(Health(name="docker", refusal="no such socket: start the engine"), 0)
     assert [each.status for each in found] == ["problem"]
     assert "start the engine" in found[0].text
 

@@ -16,21 +16,15 @@ from blacktree.storage.base import Outgoing
 from blacktree.storage.sqlite import SqliteStore
 from blacktree.storage.writer import Call, Writer
 from tests.contracts.store import T0, a_job, adding, everything, lines, queued, to
+from tests.parts import disk
 from tests.storage.test_sqlite import opened, refusal
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "none", str(place)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with disk.small_disk(tmp_path / "disk", "size=4m") as place:
+        yield place
 
 
 async def test_a_full_disk_is_ridden_out(small_disk: Path) -> None:
@@ -113,6 +107,15 @@ async def test_a_nearly_full_disk_takes_no_new_jobs(tmp_path: Path) -> None:
 def mounted(*options: str) -> None:
     """`mount`, at once: nothing else runs here that could be held up."""
     subprocess.run(["mount", *options], check=True)
+
+
+async def test_a_disk_without_room_for_files_takes_no_jobs(tmp_path: Path) -> None:
+    with disk.few_files(tmp_path / "disk") as place:
+        async with opened(place / "state", minimum_free_bytes=1) as store:
+            assert "inodes" in await store.health()
+            with pytest.raises(StorageFailed) as caught:
+                await store.create(a_job("a"), [queued()], [])
+            assert (caught.value.code, caught.value.again) == ("disk_full", True)
 
 
 async def test_a_read_only_directory_is_refused(small_disk: Path) -> None:

@@ -127,6 +127,7 @@ class Engine:
             details=details,
             platforms=native,
             emulated=[each for each in found if each not in native],
+            directories=[traits.root] if traits.local else [],
         )
         return msgspec.structs.replace(health, details=details | {"log_limits": log_limits(health)})
 

@@ -1,35 +1,34 @@
 """What the machine has left, and when that is too little to accept a build."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from blacktree.concurrency.threads import in_loose_thread
+from blacktree.inodes import files_short
 
 
-async def disk_refusal(directories: list[Path], minimum_bytes: int) -> str:
-    """Why no build can be accepted now, or `""`. Give the state directory, and the engine's root if it is local.
+def shortage(directories: Iterable[Path], minimum_bytes: int) -> str:
+    """Why no build can be accepted now, or `""`: one of these has less free than this, or no room for more files.
 
-    One line per file system; a directory that is not there yet is judged by its nearest parent.
+    Each file system is told once; 0: all is enough. What cannot be asked is none of this machine's. Asks the kernel
+    and nobody else, so it does not wait.
     """
-    return await in_loose_thread(lambda: _disk_refusal(directories, minimum_bytes))
-
-
-def _disk_refusal(directories: list[Path], minimum_bytes: int) -> str:
-    refusals: dict[int, str] = {}
-    for directory in directories:
+    reasons: dict[int, str] = {}
+    for directory in directories if minimum_bytes else ():
         try:
-            there = _existing(directory)
-            free = free_bytes(there)
-            device = there.stat().st_dev
-        except OSError as error:
-            return f"the disk of {directory} cannot be asked: {error.strerror}"
+            device, status = directory.stat().st_dev, os.statvfs(directory)
+        except OSError:
+            continue
+        free = status.f_bavail * status.f_frsize
         if free < minimum_bytes:
-            refusals.setdefault(
+            reasons.setdefault(
                 device,
                 f"{human_bytes(free)} free on the disk of {directory}, {human_bytes(minimum_bytes)} are needed"
                 " (free some, or lower `minimum_free_disk_bytes`)",
             )
-    return "; ".join(refusals.values())
+        elif files := files_short(status):
+            reasons.setdefault(device, f"{files} on the disk of {directory} (remove some)")
+    return "; ".join(reasons.values())
 
 
 def free_bytes(directory: Path) -> int:
@@ -46,10 +45,3 @@ def human_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
-
-
-def _existing(directory: Path) -> Path:
-    path = directory.absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path

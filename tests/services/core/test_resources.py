@@ -1,20 +1,27 @@
-"""A full disk refuses builds in words."""
+"""A disk that is full, or has no room for files, refuses builds in words."""
 
 from pathlib import Path
 
-from blacktree.services.core.resources import disk_refusal, free_bytes, human_bytes
+from blacktree.services.core.resources import free_bytes, human_bytes, shortage
+from tests.parts.disk import few_files
 
 
-async def test_enough_and_too_little(tmp_path: Path) -> None:
-    assert await disk_refusal([tmp_path / "not" / "yet"], 1) == ""
-    refusal = await disk_refusal([tmp_path, tmp_path / "x"], free_bytes(tmp_path) * 2)
-    assert "are needed" in refusal
-    assert refusal.count("are needed") == 1, "one disk, told once"
+def test_enough_and_too_little(tmp_path: Path) -> None:
+    assert shortage([tmp_path], 1) == ""
+    (tmp_path / "x").mkdir()
+    reason = shortage([tmp_path, tmp_path / "x"], free_bytes(tmp_path) * 2)
+    assert reason.count("are needed") == 1, "one disk, told once"
 
 
-async def test_a_directory_that_cannot_be_asked(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert await disk_refusal([Path("/proc/self/mem/x")], 1)
+def test_no_room_for_files(tmp_path: Path) -> None:
+    with few_files(tmp_path / "disk") as disk:
+        assert "inodes" in shortage([tmp_path, disk], 1)
+        assert str(disk) in shortage([tmp_path, disk], 1)
+        assert shortage([tmp_path, disk], 0) == "", "switched off"
+
+
+def test_what_is_not_here_is_not_asked(tmp_path: Path) -> None:
+    assert shortage([tmp_path / "another" / "machine"], 1 << 60) == ""
 
 
 def test_sizes_in_words() -> None:
