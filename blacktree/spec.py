@@ -103,6 +103,9 @@ def checked(spec: JobSpec) -> JobSpec:
     for key in spec.build_args:
         if "=" in key or "\0" in key:
             raise _refused(f"build_args.{key}", "a name must not contain `=`")
+    for index, name in enumerate(spec.secrets):
+        if name in (".", ".."):
+            raise _refused(f"secrets[{index}]", f"`{name}` cannot name a secret")
     if len(set(spec.tags)) != len(spec.tags):
         raise _refused("tags", "lists a tag twice")
     if spec.push and spec.image is None:

@@ -213,7 +213,7 @@ class Jobs:
         """Bring an attempt on record to its worker. A refusal undoes it, or is met with `otherwise`; then False."""
         job = held.job
         try:
-            assignment = await self._ledger.insist(partial(self._parcels.pack, held))
+            assignment = await self._packed(held)
             if isinstance(assignment, Failure):
                 await self._ledger.commit(job.id, moves.fail(held.name, assignment, self._rules))
                 return True
@@ -233,6 +233,15 @@ class Jobs:
             undo = moves.refuse(held.name, f"{member.id}: {answer.reason}", self._rules)
             await self._ledger.commit(job.id, otherwise or undo)
         return False
+
+    async def _packed(self, held: Held) -> Assignment | Failure:
+        """What its worker is handed; whatever keeps it from being put together ends the attempt: nobody else would."""
+        try:
+            return await self._ledger.insist(partial(self._parcels.pack, held))
+        except BlacktreeError as error:
+            if error.code == "storage_closed":
+                raise
+            return Failure(code=error.code, message=error.message, advice=error.advice)
 
     async def _ask(self, held: Held, member: Member, assignment: Assignment) -> Answer | None:
         """The worker's answer. None: it is over meanwhile, and whether the worker took it no longer matters."""

@@ -30,7 +30,8 @@ class Parcels:
         self._allow_local_sources = allow_local_sources
 
     async def pack(self, held: Held) -> Assignment | Failure:
-        """The assignment, or why this job can never be handed to a worker. Raises `StorageFailed`."""
+        """The assignment, or why this job can never be handed to a worker. Raises `BlacktreeError`, such as
+        `StorageFailed`."""
         job = held.job
         try:
             clone_token = await self._tokens.of(job)
