@@ -156,13 +156,14 @@ class Reconciler:
 
     async def _publish_again(self, pool: str) -> None:
         again, after, moment = 0, "", now()
-        while page := await self._store.queued(after=after):
+        # Of this pool alone: where one of its jobs backs off this is asked every few seconds, however many others wait.
+        while page := await self._store.queued(after=after, pool=pool):
             after = page[-1].id
             for job in page:
                 waits = job.not_before is not None and job.not_before > moment
                 fresh = (moment - job.queued_at).total_seconds() < SETTLED_SECONDS
                 known = job.id in self._aside or job.id in self._intake.parking
-                if job.spec.pool == pool and not waits and not fresh and not known:
+                if not waits and not fresh and not known:
                     self._relay.send(ticket(job))
                     again += 1
         if again:

@@ -110,8 +110,9 @@ class JobTable(Protocol):
         """Every assigned, running or canceling job, oldest first. For the start."""
         ...
 
-    async def queued(self, *, after: str = "", limit: int = 1000) -> list[Job]:
-        """Queued jobs by id, after this id; page by page, so that a long queue is never in memory at once."""
+    async def queued(self, *, after: str = "", limit: int = 1000, pool: str | None = None) -> list[Job]:
+        """Queued jobs (of this pool alone, if given) by id, after this id; page by page, so that a long queue is never
+        in memory at once."""
         ...
 
     async def counts(self) -> dict[JobState, int]:

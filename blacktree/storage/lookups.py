@@ -89,9 +89,11 @@ class Lookups(ABC):
         """As `JobTable.unfinished`."""
         return await self._ask_of_jobs(tables.unfinished)
 
-    async def queued(self, *, after: str = "", limit: int = 1000) -> list[Job]:
+    async def queued(self, *, after: str = "", limit: int = 1000, pool: str | None = None) -> list[Job]:
         """As `JobTable.queued`."""
-        return await self._ask_of_jobs(lambda connection, damaged: tables.queued(connection, after, limit, damaged))
+        return await self._ask_of_jobs(
+            lambda connection, damaged: tables.queued(connection, after, limit, pool, damaged)
+        )
 
     async def oldest_queued(self) -> dict[str, datetime]:
         """As `JobTable.oldest_queued`."""

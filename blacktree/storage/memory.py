@@ -151,10 +151,14 @@ class MemoryStore(MemoryQueues):
         await self._turn()
         return sorted((job for job in self._real() if job.state in ACTIVE), key=lambda job: (job.created_at, job.id))
 
-    async def queued(self, *, after: str = "", limit: int = 1000) -> list[Job]:
+    async def queued(self, *, after: str = "", limit: int = 1000, pool: str | None = None) -> list[Job]:
         """As `JobTable.queued`."""
         await self._turn()
-        waiting = sorted(id for id, job in self._jobs.items() if job.state == JobState.QUEUED and id > after)
+        waiting = sorted(
+            id
+            for id, job in self._jobs.items()
+            if job.state == JobState.QUEUED and id > after and pool in (None, job.spec.pool)
+        )
         return [self._jobs[id] for id in waiting[: max(1, limit)]]
 
     async def queued_by_pool(self) -> dict[str, int]:

@@ -78,12 +78,14 @@ def unfinished(connection: sqlite3.Connection, damaged: Damaged) -> list[Job]:
     return _readable(rows, damaged)
 
 
-def queued(connection: sqlite3.Connection, after: str, limit: int, damaged: Damaged) -> list[Job]:
+def queued(connection: sqlite3.Connection, after: str, limit: int, pool: str | None, damaged: Damaged) -> list[Job]:
     """As `JobTable.queued`."""
+    where = "AND pool = ? " if pool is not None else ""
     while True:
         rows = connection.execute(
-            "SELECT id, body FROM job INDEXED BY job_queued WHERE state = 'queued' AND id > ? ORDER BY id LIMIT ?",
-            (after, max(1, limit)),
+            "SELECT id, body FROM job INDEXED BY job_queued "
+            f"WHERE state = 'queued' AND id > ? {where}ORDER BY id LIMIT ?",
+            (after, *([pool] if pool is not None else []), max(1, limit)),
         ).fetchall()
         jobs = _readable(rows, damaged)
         # An empty page means the end to whoever asks for the next one.

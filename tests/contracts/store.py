@@ -367,6 +367,9 @@ class StoreContract:
         await store.change("job-4", to(JobState.ASSIGNED))
         assert [job.id for job in await store.queued(limit=2)] == ["job-1", "job-3"]
         assert [job.id for job in await store.queued(after="job-3")] == ["job-5"]
+        await store.create(a_job("job-6", pool="arm"), [], [])
+        assert [job.id for job in await store.queued(pool="arm")] == ["job-6"]
+        assert [job.id for job in await store.queued(after="job-1", pool="default")] == ["job-3", "job-5"]
         assert [job.id for job in await store.unfinished()] == ["job-4", "job-2"]
 
     async def test_retention_takes_old_ended_jobs(self, store: Store) -> None:

@@ -35,7 +35,8 @@ def plans(directory: Path, look: Callable[[sqlite3.Connection], Any]) -> list[st
 @pytest.mark.parametrize(
     "look",
     [
-        lambda connection: tables.queued(connection, "", 1000, []),
+        lambda connection: tables.queued(connection, "", 1000, None, []),
+        lambda connection: tables.queued(connection, "", 1000, "p", []),
         lambda connection: tables.oldest_queued(connection, []),
         lambda connection: tables.ahead(connection, a_job("a")),
         lambda connection: tables.find(connection, (), 50, None, []),
