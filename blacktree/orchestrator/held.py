@@ -72,8 +72,10 @@ class Book:
         entered = [Held(job) for job in jobs]
         for held in entered:
             if held.job.state is JobState.RUNNING and (began := held.job.attempts[-1].started_at) is not None:
-                left = held.job.spec.timeout_seconds - (now() - began).total_seconds()
-                held.scope.deadline = trio.current_time() + max(0.0, left) + self._margin
+                timeout = held.job.spec.timeout_seconds
+                # A clock that was set back meanwhile gives no more time than there is at most.
+                left = min(timeout, max(0.0, timeout - (now() - began).total_seconds()))
+                held.scope.deadline = trio.current_time() + left + self._margin
         self._held |= {held.name.job_id: held for held in entered}
         return entered
 
