@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from blacktree.config import Config, ScaledPool
+from blacktree.errors import StorageFailed
 from blacktree.job import JobState
 from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.keeper import Keeper
@@ -124,7 +125,11 @@ class Scaler:
             ),
         )
         if keeper.retiring and not keeper.closing:
-            await self._store.revise(KIND, name, lambda before: None)
+            try:
+                await self._store.revise(KIND, name, lambda before: None)
+            except StorageFailed as error:
+                # The next start finds it once more, and as empty.
+                log.error("a pool's record cannot be removed", name=name, reason=str(error))
             del self._keepers[name]
 
     def close(self) -> None:

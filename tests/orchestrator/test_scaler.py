@@ -6,15 +6,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from blacktree.clock import now
 from blacktree.config import ScaledPool, ScalingConfig
-from blacktree.errors import EngineLost
+from blacktree.errors import EngineLost, StorageFailed
 from blacktree.job import Attempt, Job, JobState
 from blacktree.orchestrator.deployments import Deployments
 from blacktree.spec import JobSpec
+from blacktree.storage.base import Revise
+from blacktree.storage.sqlite import SqliteStore
 from tests.orchestrator.conftest import SHORT_LEASE, TOKEN, House, open_house
 from tests.parts.toy_provider import ToyProvider
 from tests.storage.test_sqlite import opened
@@ -209,6 +212,28 @@ async def test_a_restart_finds_what_an_earlier_start_began(tmp_path: Path, confi
             await until(house, lambda: toys.stops == first)
         await until_told(house, "scaling_found")
     assert len(toys.starts) == 1
+
+
+async def test_a_full_disk_at_a_retired_pools_end_is_not_the_farms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = msgspec.json.encode({"pool": "old", "rules": ScaledPool(**QUICK)})
+    async with opened(tmp_path / "state") as store:
+        await store.revise("scaled-pool", "old/toys", lambda _: body)
+    real, refused = SqliteStore.revise, trio.Event()
+
+    async def revise(self: SqliteStore, kind: str, name: str, decide: Revise) -> bytes | None:
+        if (kind, name) == ("scaled-pool", "old/toys"):
+            refused.set()
+            raise StorageFailed("as the test wants", code="disk_full")
+        return await real(self, kind, name, decide)
+
+    monkeypatch.setattr(SqliteStore, "revise", revise)
+    async with open_scaled(tmp_path, pools={}) as (house, _):
+        with trio.fail_after(SLOW):
+            await refused.wait()
+            worker = await house.worker(automatic=True)
+            assert (await house.finished(await house.submit())).worker_id == worker.id
 
 
 async def test_a_killed_worker_of_a_running_build_leaves_no_job_behind(tmp_path: Path) -> None:
