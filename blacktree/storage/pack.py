@@ -7,9 +7,10 @@ written beside the old one and synced; one transaction then makes readers look t
 import os
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ from blacktree.storage.writer import Call, Item, Writer
 LEAST_BYTES = 8 * 1024
 _INDEX_BYTES = 16 * 1024
 _PAUSE_SECONDS = 0.5
+_LOOKED_AT = 200
 
 log = structlog.get_logger()
 
@@ -70,8 +72,7 @@ class Packer:
                         await self._pack(*row)
 
     async def _stop(self) -> None:
-        # A thread cannot be cancelled; it looks at this once a block (or a job's directory), so that the end does not
-        # wait for 64 MiB, nor for a look at every job there is.
+        # A thread cannot be cancelled; it looks at this once a block, so that the end does not wait for 64 MiB.
         try:
             await trio.sleep_forever()
         finally:
@@ -109,10 +110,17 @@ class Packer:
         await in_thread(lambda: old.unlink(missing_ok=True))
 
     async def _sweep(self) -> None:
-        look = partial(_lying_about, directory=self._directory, stopped=lambda: self._stopped)
-        for path in await self._ask(look):
-            with suppress(StorageFailed):
-                await self._group(Call(partial(clear, path=path)))
+        logs = self._directory.logs
+        jobs = (job for shelf in logs.iterdir() if shelf.is_dir() for job in shelf.iterdir())
+        looked = True
+        while looked:
+            began = trio.current_time()
+            looked, found = await self._ask(partial(_lying_about, jobs=jobs))
+            for path in found:
+                with suppress(StorageFailed):
+                    await self._group(Call(partial(clear, path=path)))
+            # Of a million jobs this takes minutes: half of the time is left to those who start beside it.
+            await trio.sleep(trio.current_time() - began)
 
 
 def _unpacked(connection: sqlite3.Connection) -> list[str]:
@@ -192,18 +200,12 @@ def _copy(old: BinaryIO, new: BinaryIO, length: int, stopped: Callable[[], bool]
     return rows
 
 
-def _lying_about(
-    connection: sqlite3.Connection, directory: Directory, stopped: Callable[[], bool] = lambda: False
-) -> list[Path]:
-    """Directories of jobs where there seems to be something to clear away; `clear` looks again."""
-    found = []
-    for shelf in directory.logs.iterdir():
-        for path in shelf.iterdir() if shelf.is_dir() else ():
-            if stopped():
-                return []
-            if path.is_dir() and ((left := _left(connection, path)) is None or left):
-                found.append(path)
-    return found
+def _lying_about(connection: sqlite3.Connection, jobs: Iterator[Path]) -> tuple[bool, list[Path]]:
+    """Of the next of these directories those where there seems to be something to clear away (`clear` looks again); and
+    whether there were any. A few at a time: a thread cannot be cancelled, and the end does not wait for all of them.
+    """
+    part = list(islice(jobs, _LOOKED_AT))
+    return bool(part), [path for path in part if path.is_dir() and _left(connection, path) != []]
 
 
 def _left(connection: sqlite3.Connection, path: Path) -> list[Path] | None:

@@ -99,6 +99,7 @@ async def test_the_end_does_not_wait_for_a_look_at_every_jobs_directory(
         return []
 
     monkeypatch.setattr(pack, "_left", left)
+    monkeypatch.setattr(pack, "_LOOKED_AT", 1)
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
         await trio.sleep_forever()
