@@ -233,6 +233,10 @@ class Keeper:
         views = [view for view in self._workers.views() if view.pool == self.pool]
         aside = {job for view in views for job in view.jobs}.union(self._hopeless(self.pool))
         later, oldest = self._waits.look(self.pool, now(), aside)
+        if queued > self._waits.known(self.pool):
+            # A long queue is not known to its end, and once the known ones are through there are only others.
+            since = (await self._store.oldest_queued()).get(self.pool)
+            oldest = max(oldest, (now() - since).total_seconds() if since is not None else 0.0)
         mine = {hand.id for hand in self.hands}
         others = [view for view in views if view.id not in mine and view.state in ("free", "busy") and not view.refusal]
         return Situation(

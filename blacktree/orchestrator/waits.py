@@ -28,6 +28,10 @@ class Waits:
         if job.state is JobState.QUEUED and len(waiting) < MOST:
             waiting[job.id] = max(job.queued_at, job.not_before or job.queued_at)
 
+    def known(self, pool: str) -> int:
+        """Of how many it is known that they wait."""
+        return len(self._since.get(pool, ()))
+
     def look(self, pool: str, moment: datetime, in_hand: Collection[str] = ()) -> tuple[int, float]:
         """How many of the known ones cannot start now, and for how many seconds the oldest other one waits.
 

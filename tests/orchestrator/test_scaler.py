@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,9 +16,13 @@ from blacktree.clock import now
 from blacktree.config import ScaledPool, ScalingConfig
 from blacktree.errors import EngineLost, StorageFailed
 from blacktree.job import Attempt, Job, JobState
+from blacktree.orchestrator.chronicle import Chronicle
 from blacktree.orchestrator.deployments import Deployments
+from blacktree.orchestrator.keeper import Keeper
+from blacktree.orchestrator.waits import Waits
 from blacktree.spec import JobSpec
 from blacktree.storage.base import Revise
+from blacktree.storage.memory import MemoryStore
 from blacktree.storage.sqlite import SqliteStore
 from tests.orchestrator.conftest import SHORT_LEASE, TOKEN, House, open_house
 from tests.parts.toy_provider import ToyProvider
@@ -104,6 +110,22 @@ async def test_never_more_than_the_maximum(tmp_path: Path) -> None:
             assert (await house.finished(job_id)).state == "succeeded"
         await until(house, lambda: not toys.toys)
     assert 1 <= toys.most <= 3
+
+
+async def test_a_queue_that_is_longer_than_what_is_known_of_it_has_an_oldest_job(nursery: trio.Nursery) -> None:
+    """Once the known ones are through: else the pool would not grow, however long the others wait."""
+    store, since = MemoryStore(), now() - timedelta(seconds=600)
+    await nursery.start(store.run)
+    for id in ("a", "b"):
+        spec = JobSpec(repository="https://x/y")
+        await store.create(Job(id=id, state=JobState.QUEUED, spec=spec, created_at=since, queued_at=since), [], [])
+    workers: Any = SimpleNamespace(views=list)
+    keeper = Keeper(
+        "default", ScaledPool(**QUICK), ScalingConfig(), store, workers, Waits(["default"]), Chronicle(store)
+    )
+    found = await keeper._situation(0.0)
+    assert found.queued == 2
+    assert found.oldest_seconds >= 600
 
 
 async def test_the_minimum_is_there_without_a_job_and_is_replaced(tmp_path: Path) -> None:
