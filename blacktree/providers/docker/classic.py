@@ -18,7 +18,8 @@ from blacktree.providers.base import BuildRequest, BuiltImage, Context, Entry, S
 from blacktree.providers.docker.build import common_parameters
 from blacktree.providers.docker.ending import END_SECONDS, Exchange, Outlet
 from blacktree.providers.docker.faults import failure
-from blacktree.providers.docker.patterns import Patterns, ignore_lines
+from blacktree.providers.docker.filesync import link_targets
+from blacktree.providers.docker.patterns import Patterns, followed, ignore_lines
 from blacktree.providers.docker.stream import Connector, Cord, parsed
 from blacktree.providers.docker.verdict import image_of
 
@@ -207,13 +208,19 @@ class ClassicBuild:
             hidden = Patterns(ignore_lines(text))
         except ValueError as error:
             raise StepFailed(f".dockerignore: {error}", code="dockerignore_invalid", again=False) from None
-        always = {self._request.dockerfile, ".dockerignore"}
+        always = {*await self._dockerfile(), ".dockerignore"}
         kept = [entry for entry in self._entries if entry.path in always or not hidden.match(entry.path)]
         return tar_of(self._request.context, kept)
 
+    async def _dockerfile(self) -> list[str]:
+        """The Dockerfile's path as the engine takes it, and each link on the way to it."""
+        return followed([self._request.dockerfile], await link_targets(self._request.context, self._entries))
+
     async def _logins(self) -> dict[str, dict[str, str]]:
         """Logins for every registry that the Dockerfile names: this builder wants them beforehand."""
-        text = await read_text(self._request.context, self._entries, self._request.dockerfile) or ""
+        files = {entry.path for entry in self._entries if not _is_link(entry)}
+        path = next((path for path in await self._dockerfile() if path in files), "")
+        text = await read_text(self._request.context, self._entries, path) or ""
         found: dict[str, dict[str, str]] = {}
         for host in sorted(registries(text, self._request.build_args, self._request.cache_from)):
             login = await in_loose_thread(partial(self._request.login, host))

@@ -128,6 +128,26 @@ async def test_what_is_asked_for_is_built(provider: Provider, engine_socket: str
     assert not detail["RepoTags"], "a build sets no tag"
 
 
+@pytest.mark.parametrize("builder", ["buildkit", "classic"])
+@pytest.mark.parametrize(
+    "dockerfile_path", ["./sub/Dockerfile.x", "sub//Dockerfile.x", "link", "directory/Dockerfile.x"]
+)
+async def test_a_dockerfile_that_is_hidden_is_found_however_it_is_spelt(
+    provider: Provider, builder: str, dockerfile_path: str
+) -> None:
+    files = {
+        "sub/Dockerfile.x": dockerfile(f"RUN echo {nonce()}", "COPY . /all", "RUN ls /all"),
+        "link": b"sub/Dockerfile.x",
+        "directory": b"sub",
+        "kept": b"",
+        ".dockerignore": b"*\n!kept\n",
+    }
+    modes = {"link": 0o120000, "directory": 0o120000}
+    sink = Recorder()
+    await provider.build(request(files=files, modes=modes, dockerfile=dockerfile_path, builder=builder), sink)
+    assert b"kept" in sink.text
+
+
 async def test_no_cache(provider: Provider) -> None:
     asked = request(f"RUN echo {nonce()}", no_cache=True)
     for _ in range(2):
