@@ -96,7 +96,7 @@ async def _follow(
     where: "Endpoint", start: "Callable[[Client], Awaitable[dict[str, Any]]]", detach: bool, as_json: bool
 ) -> int:
     from blacktree.cli.connection import open_farm
-    from blacktree.cli.deploylog import deployment_printer, follow_version, say_outcome
+    from blacktree.cli.deploylog import deployment_printer, follow_ports, follow_version, say_outcome
     from blacktree.cli.follow import follow
     from blacktree.cli.progress import printer_for
     from blacktree.client.deployments import deployment
@@ -118,6 +118,8 @@ async def _follow(
         with printer:
             printer.begin(name)
             code = await follow_version(farm, name, version, done["from_seq"], printer)
+            if code == 0:
+                code = await follow_ports(farm, name, version)
         if code != 130:
             found = await deployment(farm, name)
             if as_json:

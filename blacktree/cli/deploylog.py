@@ -15,6 +15,9 @@ from blacktree.client import Client
 
 ENDS = {"running": OK, "failed": FAILED, "stopped": CANCELED}
 PAGE = 5000
+# A port is opened when its version serves: so long at most is waited to hear how that went.
+PORTS_SECONDS = 10.0
+PORTS_PAUSE_SECONDS = 0.2
 
 
 class DeploymentPrinter(PlainPrinter):
@@ -91,6 +94,40 @@ async def follow_until(
     return LEFT_RUNNING if code is None else code
 
 
+async def follow_ports(farm: Client, name: str, version: int) -> int:
+    """Of a version that runs: 0 when its front ports lead to it, 1 when one cannot be opened."""
+    from blacktree.client.deployments import deployment
+
+    code: int | None = None
+    with trio.move_on_after(PORTS_SECONDS):
+        while (code := reached(await deployment(farm, name), version)) is None:
+            await trio.sleep(PORTS_PAUSE_SECONDS)
+    return OK if code is None else code
+
+
+def reached(deployment: Mapping[str, Any], number: int) -> int | None:
+    """The exit code of a version that runs, once it is known whether anybody can reach it."""
+    version = _version(deployment, number)
+    state = version.get("state")
+    if state != "running" or not version["run"]["ports"] or version["drain_until"]:
+        # It broke, or a newer one has taken over meanwhile.
+        return FAILED if state == "failed" else OK
+    if closed_ports(deployment, number):
+        return FAILED
+    own = [each for each in deployment["replicas"] if each["version"] == number]
+    return OK if any(each["serving"] for each in own) else None
+
+
+def closed_ports(deployment: Mapping[str, Any], number: int) -> list[str]:
+    """Why front ports of this version are not open."""
+    own = [each for each in deployment["replicas"] if each["version"] == number and each["state"] == "healthy"]
+    return sorted({each["reason"] for each in own if each.get("code") == "port_taken" and each["reason"]})
+
+
+def _version(deployment: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    return next((each for each in deployment["versions"] if each["number"] == number), {})
+
+
 async def follow_log(farm: Client, name: str, from_seq: int, printer: Printer) -> int:
     """Print the log without end; 130 after Ctrl-C."""
     async with trio.open_nursery() as nursery:
@@ -132,13 +169,15 @@ def _left(name: str) -> str:
 
 def outcome_lines(deployment: Mapping[str, Any], number: int) -> list[str]:
     """How a version came out, for a person: where it listens, or what broke."""
-    version: Mapping[str, Any] = next((each for each in deployment["versions"] if each["number"] == number), {})
+    version = _version(deployment, number)
     state = version.get("state", "gone")
     if state == "running":
         ports = [f"{port['address']}:{port['host']}" for port in version["run"]["ports"]]
         where = f" on {', '.join(ports)}" if ports else ""
         workers = sorted({each["worker_id"] for each in deployment["replicas"] if each["version"] == number})
-        return [f"deployment {deployment['name']}: version {number} runs{where} (worker {', '.join(workers)})"]
+        lines = [f"deployment {deployment['name']}: version {number} runs{where} (worker {', '.join(workers)})"]
+        closed = [f"  but {why}; it is tried again until it is free" for why in closed_ports(deployment, number)]
+        return lines + closed
     why = f": {version['reason']}" if version.get("reason") else ""
     lines = [f"deployment {deployment['name']}: version {number} {state}{why}"]
     lines += [f"  | {line}" for line in version.get("last_lines", [])[-10:]]

@@ -172,14 +172,18 @@ def _version(found: Mapping[str, Any], number: int | None) -> dict[str, Any] | N
 
 
 def _note(found: Mapping[str, Any]) -> str:
-    """What a person should know: what the next version waits for, or why the newest one is not running."""
+    """What a person should know: what the next version waits for, why the newest one is not running or not reached."""
+    from blacktree.cli.deploylog import closed_ports
+
     if found["waiting"]:
         return f"waits for {found['waiting']}"
     newest = found["versions"][-1] if found["versions"] else {}
     if newest.get("state") == "failed":
         return f"version {newest['number']} failed: {newest['reason']}"
     troubled = [each for each in found["replicas"] if each["state"] not in ("healthy", "stopping", "stopped")]
-    return f"replica {troubled[0]['index']} is {troubled[0]['state'].replace('_', ' ')}" if troubled else ""
+    if troubled:
+        return f"replica {troubled[0]['index']} is {troubled[0]['state'].replace('_', ' ')}"
+    return "; ".join(closed_ports(found, found["serving"] or 0))
 
 
 def deployment_lines(found: Mapping[str, Any]) -> list[str]:

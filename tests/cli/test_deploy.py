@@ -8,7 +8,8 @@ import click
 import pytest
 
 from blacktree.cli.deploy import deploy, is_repository, wanted_of
-from blacktree.cli.deployments import deployment_lines, settled
+from blacktree.cli.deploylog import outcome_lines, reached
+from blacktree.cli.deployments import _note, deployment_lines, settled
 from blacktree.cli.runoptions import parse_size
 from blacktree.runspec import RunSpec
 from tests.cli.running import run
@@ -174,3 +175,20 @@ def test_a_deployment_for_a_person() -> None:
     assert "waits for  a worker" in shown
     assert "version 1 running, app:1" in shown
     assert "replica 1/0 healthy on worker w" in shown
+
+
+def test_a_version_that_nobody_can_reach_is_told_as_that() -> None:
+    run = {"ports": [{"address": "127.0.0.1", "host": 80, "container": 8080}]}
+    plain = a_deployment()
+    version, replica = {**plain["versions"][0], "run": run}, {**plain["replicas"][0], "code": "", "serving": False}
+    assert reached(a_deployment(replicas=[replica]), 1) == 0, "it has no ports"
+    assert reached(a_deployment(versions=[version], replicas=[replica]), 1) is None
+    assert reached(a_deployment(versions=[version], replicas=[{**replica, "serving": True}]), 1) == 0
+    replaced = {**version, "drain_until": "2026-01-01T00:00:00Z"}
+    assert reached(a_deployment(versions=[replaced], replicas=[replica], serving=2), 1) == 0
+    assert reached(a_deployment(versions=[{**version, "state": "failed"}], serving=None), 1) == 1
+    taken = {**replica, "code": "port_taken", "reason": "port 127.0.0.1:80 is taken by another program"}
+    found = a_deployment(versions=[version], replicas=[taken])
+    assert reached(found, 1) == 1
+    assert taken["reason"] in outcome_lines(found, 1)[-1]
+    assert _note(found) == taken["reason"]
