@@ -12,6 +12,7 @@ import trio
 
 from blacktree.api.access import unauthorized
 from blacktree.api.auth import Auth, is_loopback
+from blacktree.api.backlog import Backlog
 from blacktree.api.budget import Budget
 from blacktree.api.exchange import LINGER_SECONDS, Conversation
 from blacktree.api.frame import Frames, close_frame
@@ -61,6 +62,7 @@ class Door:
         self.certificate = open_certificate(config)
         self.tally = Tally()
         self._frames = Frames()
+        self.backlog = Backlog()
         self._reception = Reception(self.auth, control, config, self._public_link)
         most = config.maximum_webhook_bytes
         self._budget = Budget(UNPROVEN_BODIES * most, BODIES_EACH * most, self._reception.network)
@@ -125,6 +127,7 @@ class Door:
         wire: Wire | None = None
         try:
             wire = await self._wire(stream)
+            wire.backlog = self.backlog
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wire.guard)
                 await self._talk(wire, nursery)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import trio
 
+from blacktree.api.backlog import Backlog
+
 _SEND_BUFFER_BYTES = 256 * 1024
 
 
@@ -27,6 +29,7 @@ class Wire(trio.abc.HalfCloseableStream):
         self._closed = False
         self._ended = False
         self.farewell = b""
+        self.backlog = Backlog()
         self.heard_at = trio.current_time()
         self.sent_bytes = 0
         try:
@@ -80,7 +83,8 @@ class Wire(trio.abc.HalfCloseableStream):
         try:
             self._turn.acquire_nowait()
         except trio.WouldBlock:
-            await self._turn.acquire()
+            with self.backlog.waiting(self, len(data)):
+                await self._turn.acquire()
         try:
             if unless():
                 raise trio.ClosedResourceError("this conversation was closed")

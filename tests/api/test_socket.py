@@ -12,7 +12,7 @@ import trio_websocket
 from blacktree.job import JobState
 from blacktree.orchestrator.control import Readiness
 from tests.api.little import SPEC, open_house
-from tests.api.talk import Talker, talking, until
+from tests.api.talk import Talker, connect, request_head, talking, until
 
 
 async def test_a_job_by_every_method() -> None:
@@ -253,6 +253,24 @@ async def test_a_reader_that_reads_nothing_is_dropped_and_no_other() -> None:
             async with talking(house) as quick:
                 assert len(await read_watch(quick, job_id)) == 304
             await until(lambda: house.door.tally.connections == 0)
+
+
+async def test_whoever_lets_most_wait_is_dropped_where_too_much_waits() -> None:
+    """64 large answers on each of thousands of connections would not fit into any machine."""
+    async with open_house(send_seconds=1000, seconds=100) as house:
+        house.door.backlog.most = 2 << 20
+        job_id = await house.control.new_job()
+        await house.control.print(job_id, ["x" * 60_000] * 100)
+        async with talking(house) as honest, await connect(house) as hog:
+            await honest.result("job.watch", {"id": job_id})
+            head = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+            await hog.send_all(request_head("GET", "/ws", *head, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
+            await until(lambda: house.door.tally.websockets == 2)
+            asked = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "job.events", "params": {"id": job_id}}).encode()
+            await hog.send_all((bytes((0x81, 0x80 | len(asked))) + bytes(4) + asked) * 60)
+            await until(lambda: house.door.tally.websockets == 1)
+            while (await honest.hear())["method"] != "job.events":
+                pass
 
 
 async def test_unwatch_and_the_limit_of_watches() -> None:
