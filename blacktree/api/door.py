@@ -18,6 +18,7 @@ from blacktree.api.exchange import LINGER_SECONDS, Conversation
 from blacktree.api.frame import Frames, close_frame
 from blacktree.api.gate import Gate, plain_headers
 from blacktree.api.http import make_app
+from blacktree.api.idle import Idle
 from blacktree.api.metrics import Tally
 from blacktree.api.reception import Reception
 from blacktree.api.socket import Session
@@ -63,6 +64,7 @@ class Door:
         self.tally = Tally()
         self._frames = Frames()
         self.backlog = Backlog()
+        self._idle = Idle()
         self._reception = Reception(self.auth, control, config, self._public_link)
         most = config.maximum_webhook_bytes
         self._budget = Budget(UNPROVEN_BODIES * most, BODIES_EACH * most, self._reception.network)
@@ -119,14 +121,17 @@ class Door:
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         """One connection, whatever happens on it. Nothing but cancellation leaves here."""
-        if self.tally.connections >= self._config.maximum_connections:
+        if self.tally.connections >= self._config.maximum_connections and not self._idle.make_room():
             self.tally.refused += 1
             await self._turn_away(stream)
             return
         self.tally.connections += 1
         wire: Wire | None = None
         try:
-            wire = await self._wire(stream)
+            with self._idle.waiting():
+                wire = await self._wire(stream)
+            if wire is None:
+                return
             wire.backlog = self.backlog
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wire.guard)
@@ -159,7 +164,7 @@ class Door:
             await trio.aclose_forcefully(stream)
 
     async def _talk(self, wire: Wire, nursery: trio.Nursery) -> None:
-        conversation = Conversation(wire, self._gate, self._config, self._budget)
+        conversation = Conversation(wire, self._gate, self._config, self._budget, self._idle)
         first = True
         while (request := await conversation.next_request(first=first)) is not None:
             if _wants_websocket(request):

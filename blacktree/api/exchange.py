@@ -6,6 +6,7 @@ refusals without a body. What is needed of it is this file.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ import trio
 
 from blacktree.api.budget import Budget
 from blacktree.api.faults import problem, unexpected
+from blacktree.api.idle import Idle
 from blacktree.api.wire import Wire
 from blacktree.config import DoorConfig
 from blacktree.errors import BadRequest, BlacktreeError, TooLarge
@@ -44,15 +46,21 @@ class Gone(OSError):
 class Conversation:
     """Request after request on one wire, until either side has enough."""
 
-    def __init__(self, wire: Wire, app: Application, config: DoorConfig, budget: Budget) -> None:
+    def __init__(self, wire: Wire, app: Application, config: DoorConfig, budget: Budget, idle: Idle) -> None:
         self._wire = wire
         self._app = app
+        self._idle = idle
         self._config = config
         self._budget = budget
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAXIMUM_HEAD_BYTES)
 
     async def next_request(self, *, first: bool) -> h11.Request | None:
         """The next head, or None when the connection is over. Refuses what is no HTTP, too long or too slow."""
+        with self._idle.waiting():
+            return await self._next_request(first=first)
+        return None
+
+    async def _next_request(self, *, first: bool) -> h11.Request | None:
         seconds = self._config.head_seconds if first else IDLE_SECONDS
         with trio.move_on_after(seconds) as scope:
             while True:
@@ -108,7 +116,8 @@ class Conversation:
             await self._wire.send_all(data)
         except (h11.LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
             return
-        await self._wire.linger(SLOW_LINGER_SECONDS if status == 408 else LINGER_SECONDS, _LINGER_BYTES)
+        with self._idle.waiting():
+            await self._wire.linger(SLOW_LINGER_SECONDS if status == 408 else LINGER_SECONDS, _LINGER_BYTES)
 
     def replay(self, key: str) -> None:
         """Put the head of an upgrade back on the wire, for another protocol to read: what was looked at, no more."""
@@ -118,7 +127,7 @@ class Conversation:
 
     async def answer(self, request: h11.Request) -> bool:
         """Let the application answer; True if the connection can be used again."""
-        exchange = _Exchange(self._wire, self._http, request, self._config, self._budget)
+        exchange = _Exchange(self._wire, self._http, request, self._config, self._budget, self._idle)
         try:
             await exchange.run(self._app)
         except Gone:
@@ -130,7 +139,8 @@ class Conversation:
             self._http.start_next_cycle()
             return True
         if self._http.our_state in (h11.DONE, h11.MUST_CLOSE):
-            await self._wire.linger(LINGER_SECONDS, _LINGER_BYTES)
+            with self._idle.waiting():
+                await self._wire.linger(LINGER_SECONDS, _LINGER_BYTES)
         return False
 
 
@@ -144,7 +154,7 @@ class _Exchange:
     """One request and its answer, as ASGI sees them."""
 
     def __init__(
-        self, wire: Wire, http: h11.Connection, request: h11.Request, config: DoorConfig, budget: Budget
+        self, wire: Wire, http: h11.Connection, request: h11.Request, config: DoorConfig, budget: Budget, idle: Idle
     ) -> None:
         # Whoever sends a webhook is known by its signature only, and that is over the whole body.
         # By the path as the gate reads it: `%77ebhooks` gets past there, too.
@@ -162,6 +172,8 @@ class _Exchange:
         self._http = http
         self._request = request
         self._config = config
+        # Whoever sends anything else was let in before its body is read.
+        self._waiting = nullcontext if self._share is None else idle.waiting
         self._received = 0
         self._body_done = trio.Event()
         self._body_told = False
@@ -225,7 +237,7 @@ class _Exchange:
             await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         body = bytearray()
         try:
-            with trio.move_on_after(self._config.body_seconds) as scope:
+            with self._waiting(), trio.move_on_after(self._config.body_seconds) as scope:
                 if self._share is not None:
                     self._share.scope = scope
                 while not self._body_done.is_set():
@@ -242,6 +254,9 @@ class _Exchange:
         if scope.cancelled_caught:
             body.clear()
             raise BadRequest(f"the request's body took more than {self._config.body_seconds} s", code="too_slow")
+        if not self._body_done.is_set():
+            self._gone.set()
+            raise Gone("it has made way for another")
         self._body_told = True
         return {"type": "http.request", "body": bytes(body), "more_body": False}
 

@@ -15,7 +15,7 @@ from blacktree.endpoints import split_address
 from blacktree.errors import BadRequest, NotAllowed, Unavailable
 from blacktree.job import JobState
 from tests.api.little import SPEC, TOKEN, House, Little, open_house
-from tests.api.talk import BEARER, Visitor, ask, connect, raw, request_head, talking, until
+from tests.api.talk import BEARER, ask, connect, raw, request_head, talking, until
 
 ROUTES = [
     ("GET", "/metrics"),
@@ -237,14 +237,31 @@ async def test_a_half_closed_client_gets_its_answer() -> None:
 
 async def test_too_many_connections_are_turned_away() -> None:
     async with open_house(maximum_connections=2) as house:
-        async with await connect(house) as first, await connect(house) as second:
-            visitor = Visitor(first)
-            assert (await visitor.ask("GET", "/healthz")).status == 200
-            assert (await Visitor(second).ask("GET", "/healthz")).status == 200
+        async with talking(house) as first, talking(house):
             assert (await raw(house, b"")).startswith(b"HTTP/1.1 503 ")
-            assert (await visitor.ask("GET", "/healthz")).status == 200
+            assert (await first.result("farm.info"))["status"] == "ready"
         await until(lambda: not house.door.tally.connections)
         assert (await ask(house, "GET", "/healthz")).status == 200
+
+
+LOGIN = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", LOGIN, b"\x16\r\n\r\n"]
+)
+async def test_whoever_says_nothing_makes_way(sent: bytes) -> None:
+    """Else anybody could keep everybody out, without a token: each of these may wait for long."""
+    async with open_house(maximum_connections=4, head_seconds=600, body_seconds=600) as house, talking(house) as first:
+        silent = [await connect(house) for _ in range(3)]
+        for stream in silent:
+            await stream.send_all(sent)
+        await until(lambda: house.door.tally.connections == 4)
+        for _ in range(5):
+            assert (await ask(house, "GET", "/healthz")).status == 200
+        assert (await first.result("farm.info"))["status"] == "ready"
+        for stream in silent:
+            await stream.aclose()
 
 
 def _small_reader() -> socket.socket:
