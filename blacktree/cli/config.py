@@ -44,7 +44,7 @@ def describe(values: Any, origins: dict[tuple[str, str], str]) -> dict[str, dict
     """Section → key → `{"value", "origin"}`, with secrets masked."""
     import msgspec
 
-    from blacktree.config import SECRET_KEYS, default_state_directory
+    from blacktree.config import default_state_directory
 
     plain: dict[str, dict[str, Any]] = msgspec.to_builtins(values)
     for part in ("orchestrator", "worker"):
@@ -56,13 +56,24 @@ def describe(values: Any, origins: dict[tuple[str, str], str]) -> dict[str, dict
     return {
         section: {
             key: {
-                "value": mask(value) if key in SECRET_KEYS and isinstance(value, str) else value,
+                "value": _masked(section, key, value),
                 "origin": origins[section, key],
             }
             for key, value in keys.items()
         }
         for section, keys in plain.items()
     }
+
+
+def _masked(section: str, key: str, value: Any) -> Any:
+    from blacktree.config import SECRET_KEYS
+
+    if section == "notify":
+        # Whoever knows the address of a chat's hook can write there.
+        scheme, _, rest = value["url"].partition("://")
+        host = rest.partition("/")[0].partition("?")[0]
+        return value | {"url": f"{scheme}://{host}{'' if host == rest else '/***'}"}
+    return mask(value) if key in SECRET_KEYS and isinstance(value, str) else value
 
 
 def mask(url: str) -> str:

@@ -47,6 +47,19 @@ def test_secrets_are_masked_in_both_forms() -> None:
     assert "[orchestrator]" in run("config").out
 
 
+def test_the_addresses_of_targets_are_masked(tmp_path: Path) -> None:
+    """They may bear a token, as those of chats do; what is shown here is shown to others."""
+    file = tmp_path / "b.toml"
+    file.write_text(
+        '[notify.chat]\nurl = "https://chat.example/services/hunter2?key=hunter3"\nsecret = "s"\n'
+        '[notify.bare]\nurl = "https://chat.example?key=hunter2"\nsecret = "s"\n'
+    )
+    for ran in (run("config", "--config", str(file)), run("config", "--config", str(file), "--json")):
+        assert ran.code == 0
+        assert "hunter" not in ran.out + ran.err
+        assert "https://chat.example/***" in ran.out
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
