@@ -15,7 +15,7 @@ from blacktree.orchestrator.deploymentcontrol import Deployed, DeploymentControl
 from blacktree.orchestrator.hookcontrol import SourceControl, SourceView
 from blacktree.orchestrator.places import Places, farm_wide
 from blacktree.runspec import RunSpec
-from blacktree.source import Source, checked, job_spec, source_from
+from blacktree.source import Source, checked, job_spec, repository_key, source_from
 from blacktree.spec import JobSpec
 
 
@@ -146,6 +146,7 @@ class ScopedSources:
         """See `SourceControl.add`. Raises `NotAllowed` for another repository, and for another's deployment."""
         self._places.check(source.repository)
         await self._check_run(checked(source))
+        _check_forge(source)
         return await self._sources.add(source, actor=actor)
 
     async def edit(self, name: str, changes: dict[str, Any], *, actor: str = "") -> SourceView:
@@ -153,7 +154,10 @@ class ScopedSources:
         before = self.get(name).source
         if isinstance(wanted := changes.get("repository"), str):
             self._places.check(wanted)
-        await self._check_run(source_from({**msgspec.to_builtins(before), **changes}))
+        after = source_from({**msgspec.to_builtins(before), **changes})
+        await self._check_run(after)
+        if _forge_of(after) != _forge_of(before):
+            _check_forge(after)
         return await self._sources.edit(name, changes, actor=actor)
 
     async def _check_run(self, source: Source) -> None:
@@ -182,6 +186,24 @@ class ScopedSources:
     def door_at(self, port: int) -> None:
         """The door's own business."""
         self._sources.door_at(port)
+
+
+def _forge_of(source: Source) -> tuple[str, str | None, str | None]:
+    """Where a forge's token goes, and which."""
+    host = repository_key(source.repository).partition("/")[0]
+    if not source.repository.startswith(("https://", "http://")):
+        # That of ssh is not the forge's.
+        host = host.partition(":")[0]
+    return host, source.forge_token, source.forge_url
+
+
+def _check_forge(source: Source) -> None:
+    """Whether the forge's token goes to that forge, and nowhere else: secrets are the farm's. Raises `NotAllowed`."""
+    host, token, url = _forge_of(source)
+    if token is not None and (url is not None or token.lower() != host):
+        raise farm_wide(
+            f"leave out `forge_url`, and name the forge token `{host}`, or use a token without `--repository`"
+        )
 
 
 def _no_source(name: str) -> NotFound:

@@ -96,6 +96,32 @@ async def test_the_door_and_the_desk_agree(tmp_path: Path) -> None:
         assert (await ask(house, "GET", f"/api/v1/jobs/{job['id']}/log")).body == b""
 
 
+async def test_a_scoped_token_sends_no_token_of_a_forge_elsewhere(tmp_path: Path) -> None:
+    """The farm's own token for a forge would else go to whatever address a source names."""
+    team = ["example.test/team/**", "ssh://example.test:2222/team/**"]
+    source = {"repository": SPEC["repository"]}
+    evil = "http://evil.test"
+    async with real_house(tmp_path) as house, Client(house.address, TOKEN) as farm:
+        made = await farm.call("token.create", {"name": "team", "role": "admin", "repositories": team})
+        await farm.call("source.add", {**source, "name": "set", "forge_token": "x", "forge_url": "http://forge.test"})
+        async with Client(house.address, made["secret"]) as scoped:
+            await scoped.call("source.add", {**source, "name": "own", "forge_token": "example.test"})
+            by_ssh = {"name": "ssh", "repository": "ssh://git@example.test:2222/team/app.git"}
+            await scoped.call("source.add", {**by_ssh, "forge_token": "example.test"})
+            for method, params in (
+                ("source.add", {**source, "name": "s", "forge_token": "example.test", "forge_url": evil}),
+                ("source.add", {**source, "name": "s", "forge_token": "github.com"}),
+                ("source.edit", {"name": "own", "changes": {"forge_url": evil}}),
+                ("source.edit", {"name": "own", "changes": {"forge_token": "github.com"}}),
+                ("source.edit", {"name": "set", "changes": {"forge_url": evil}}),
+            ):
+                with pytest.raises(NotAllowed) as refused:
+                    await scoped.call(method, params)
+                assert refused.value.code == "farm_wide", params
+            # What the farm's admin has set is no hindrance for the rest.
+            await scoped.call("source.edit", {"name": "set", "changes": {"branches": ["main"]}})
+
+
 async def test_a_scoped_token_takes_nobodys_deployment_over(tmp_path: Path) -> None:
     """Not by a job with `run`, not by a retry of one, not by a source: `deployment.deploy` is not the only way."""
     team, run = ["example.test/team/**"], {"name": "shop"}
