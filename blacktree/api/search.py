@@ -16,6 +16,8 @@ MOST_TEXT = 1000
 MOST_BYTES = 1 << 20
 _STRETCH_EVENTS = 10_000
 _STRETCH_SECONDS = 1.0
+# Of all searches one at a time looks at what it has read: that takes the loop's time, and others need some in between.
+_TURN = trio.Lock()
 _ERROR = re.compile(r"\b(?:error|errors|fatal|failed|failure|exception|traceback|panic)\b|no such file", re.IGNORECASE)
 # A word may change its colour in the middle: what is looked for is what is seen.
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -66,13 +68,14 @@ async def search(read: ReadRecords, asked: Sought) -> dict[str, Any]:
     end = trio.current_time() + _STRETCH_SECONDS
     while True:
         records = await read(seq, _STRETCH_EVENTS)
-        for first, record in records:
-            found.passed(record, first)
-            for hit in matches(record, first, asked):
-                found.add(record, first, hit)
-                if len(found.hits) == limit or found.size >= MOST_BYTES:
-                    return found.answer(hit + 1, seen=hit + 1)
-            seq = first + span(record)
+        async with _TURN:
+            for first, record in records:
+                found.passed(record, first)
+                for hit in matches(record, first, asked):
+                    found.add(record, first, hit)
+                    if len(found.hits) == limit or found.size >= MOST_BYTES:
+                        return found.answer(hit + 1, seen=hit + 1)
+                seq = first + span(record)
         if not records:
             return found.answer(None, seen=seq)
         if trio.current_time() > end:
