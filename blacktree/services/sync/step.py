@@ -15,6 +15,7 @@ from blacktree.services.core.context import Build
 from blacktree.services.core.masking import Masker
 from blacktree.services.sync.credentials import Credentials, for_clone
 from blacktree.services.sync.git import Git
+from blacktree.services.sync.lfs import pointers, told
 from blacktree.services.sync.mirrors import Corrupt, Mirrors, Resolved, mark_broken, trim
 from blacktree.services.sync.submodules import graft_submodules
 from blacktree.services.sync.tree import GitContext, Graft, commit_time, find_directory
@@ -132,6 +133,8 @@ class SyncStep:
             maximum_files=build.config.maximum_context_files,
         )
         await context.check_dockerfile(build.spec.dockerfile)
+        if found := await pointers(context):
+            await notice("lfs_not_fetched", told(found))
         return context
 
 

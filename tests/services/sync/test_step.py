@@ -109,6 +109,17 @@ async def test_the_id_of_a_tag_is_recorded_as_its_commit_s(
     assert build.context is not None
 
 
+async def test_files_that_are_pointers_to_others_are_told(syncs: Syncs, host: GitServer, app: Path) -> None:
+    await syncs.sync(f"{host.url}/app")
+    assert syncs.heard.notices == []
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    commit_files(app, {"big.bin": pointer, "not.bin": "x" * len(pointer)})
+    build = await syncs.sync(f"{host.url}/app")
+    assert syncs.heard.notices == ["lfs_not_fetched"]
+    # As they are: what is in the repository is what is built.
+    assert (await syncs.files(build))["big.bin"] == pointer.encode()
+
+
 async def test_a_name_that_is_branch_and_tag_is_the_branch_and_told(syncs: Syncs, host: GitServer, app: Path) -> None:
     git(app, "tag", "both")
     git(app, "checkout", "-q", "-b", "both")
