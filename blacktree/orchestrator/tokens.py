@@ -86,7 +86,8 @@ class Tokens:
         """See `TokenControl.get`."""
         if (token := self._known.get(name) or self._named(name)) is not None:
             return token
-        guess = nearest(name, [token.name for token in self._known.values()])
+        time = now()
+        guess = nearest(name, [token.name for token in self._known.values() if token.valid(time)])
         advice = f"did you mean `{guess}`?" if guess else "`blacktree token list` shows them"
         raise NotFound(f"there is no token {name[:100]!r}", advice=advice)
 

@@ -4,10 +4,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 
 from blacktree.audit import AuditEntry
 from blacktree.clock import now
+from blacktree.errors import NotFound
 from blacktree.orchestrator.audit import KIND, PAGE_ENTRIES, Audit
 from blacktree.orchestrator.tokens import Tokens
 from blacktree.role import Role
@@ -47,6 +49,22 @@ async def test_tokens_outlive_a_restart_as_hashes(tmp_path: Path) -> None:
             assert (one.name, one.role, one.repositories, one.created_by) == ("one", Role.SUBMIT, ("a.test/b/*",), "me")
             assert tokens.shown(secrets[1]) is None
             assert tokens.shown(secrets[0][:-1]) is None
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_name_of_a_revoked_token_is_not_proposed() -> None:
+    with trio.fail_after(SLOW):
+        store = MemoryStore()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            tokens = Tokens(store)
+            await tokens.create(NewToken(name="ci", role=Role.VIEW), actor="me")
+            with pytest.raises(NotFound, match="did you mean `ci`"):
+                tokens.get("cii")
+            await tokens.revoke("ci", actor="me")
+            for name in ("ci", "cii"):
+                with pytest.raises(NotFound, match="`blacktree token list` shows them"):
+                    tokens.get(name)
             nursery.cancel_scope.cancel()
 
 
