@@ -20,7 +20,7 @@ BROKEN_PIPE = 141
 # Not "try again": somebody has to change something on this machine first.
 _OURS = ("address_in_use", "cannot_listen", "state_in_use")
 # A regular expression tells a person little.
-_MATCHING = "Expected `str` matching regex"
+_MATCHING = re.compile(r"Expected `str` matching regex '.*'")
 _FORMS = {
     "pool": "small letters, digits and `-`, at most 32",
     "image": "a name such as registry.example/team/app, in small letters",
@@ -31,6 +31,8 @@ _FORMS = {
     "run.secrets": "letters, digits, `.`, `_` and `-`",
     "run.name": "small letters, digits and `-`, at most 63, with a letter or a digit at both ends",
     "source.name": "small letters, digits, `.`, `_` and `-`, at most 63",
+    "worker.pool": "small letters, digits and `-`, at most 32",
+    "worker.id": "letters, digits, `.`, `_` and `-`, at most 64, beginning with a letter or a digit",
     "target.name": "small letters, digits, `.`, `_` and `-`, at most 63",
 }
 _INDEX = re.compile(r"\[[^]]*\]")
@@ -79,8 +81,9 @@ def line_for(error: BaseException) -> str:
             text = f"{error.message}; {error.advice} Start one with `blacktree up`, or name another with --server"
         case NotFound(advice="") if error.message.startswith("no job"):
             text = f"{error.message}; `blacktree jobs` lists them"
-        case BadRequest() if _MATCHING in error.message:
-            text = f"{error.message.partition(_MATCHING)[0]}is not of the form that it needs{_form(error.path)}"
+        case BadRequest() if found := _MATCHING.search(error.message):
+            before, after = error.message[: found.start()], error.message[found.end() :]
+            text = f"{before}is not of the form that it needs{after}{_form(error.path)}"
         case BlacktreeError():
             text = str(error)
         case OSError():
@@ -91,7 +94,7 @@ def line_for(error: BaseException) -> str:
 
 
 def _form(path: str) -> str:
-    name = _INDEX.sub("", path.removeprefix("spec."))
+    name = _INDEX.sub("", path.removeprefix("spec.").removeprefix("config."))
     return f": {_FORMS[name]}" if name in _FORMS else ""
 
 

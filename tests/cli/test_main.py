@@ -140,6 +140,12 @@ def test_an_error_of_many_lines_is_told_in_one() -> None:
             BadRequest("spec.x: Expected `str` matching regex '^[a-z]'", path="spec.x"),
             "spec.x: is not of the form that it needs",
         ),
+        (
+            BadRequest(
+                "config.worker.pool: Expected `str` matching regex '^[a-z]' (file w)", path="config.worker.pool"
+            ),
+            "config.worker.pool: is not of the form that it needs (file w): small letters, digits and `-`, at most 32",
+        ),
     ],
 )
 def test_what_says_little_by_itself_is_told_in_words(error: BaseException, line: str) -> None:
