@@ -22,7 +22,8 @@ MAX_TEXT = 500
 ADVICE: dict[str, tuple[bool, str]] = {
     "registry_unauthorized": (
         False,
-        "give the farm a login for this registry, or log in on the worker (docker login); see docs/registries.md",
+        "the login is missing, or wrong: give the farm one for this registry (`blacktree registry login HOST`), or log"
+        " in on the worker (docker login); see docs/registries.md",
     ),
     "registry_denied": (False, "this login may not push there: check the image's name and the login's rights"),
     "repository_missing": (False, "create the repository in the registry, or check the image's name"),
