@@ -47,7 +47,8 @@ def delete(name: str, secrets: bool, as_json: bool) -> None:
 
 def _list(as_json: bool) -> None:
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import age, print_table
+    from blacktree.cli.jobs import age
+    from blacktree.cli.table import print_table
     from blacktree.client.deployments import deployments as read
 
     found = ask(read)

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from blacktree.cli.completing import any_job, running_job
 from blacktree.cli.options import debug_option, json_option, server_options
+from blacktree.cli.table import print_table
 
 if TYPE_CHECKING:
     from blacktree.client import Client
@@ -55,7 +55,7 @@ def jobs(states: tuple[str, ...], limit: int, cursor: str | None, as_json: bool)
         rows.append(
             (each["id"], each["state"], age(each["created_at"]), spec["repository"], ref, each["worker_id"] or "-")
         )
-    print_table(rows, colours=_COLOURS, column=1)
+    print_table(rows, colours=_COLOURS, column=1, cut=(3, 4))
     if page["cursor"]:
         click.echo(f"more: --cursor {page['cursor']}", err=True)
 
@@ -143,20 +143,3 @@ def age(moment: str) -> str:
         if passed >= size:
             return f"{int(passed // size)}{unit}"
     return f"{int(passed)}s"
-
-
-def print_table(rows: Sequence[tuple[str, ...]], *, colours: dict[str, str] | None = None, column: int = -1) -> None:
-    """Rows in aligned columns, the first one being the heads; colours on a terminal alone."""
-    from blacktree.cli.wording import printed
-
-    rows = [tuple(printed(cell, sys.stdout) for cell in row) for row in rows]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    terminal = sys.stdout.isatty()
-    for number, row in enumerate(rows):
-        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        cells[-1] = row[-1]
-        if terminal and number == 0:
-            cells = [click.style(cell, bold=True) for cell in cells]
-        elif terminal and colours and row[column] in colours:
-            cells[column] = click.style(cells[column], fg=colours[row[column]])
-        click.echo("  ".join(cells))

@@ -69,7 +69,7 @@ def add(name: str, url: str, secret: str, as_json: bool, **options: Any) -> None
 def list_(as_json: bool) -> None:
     """List the targets."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import print_table
+    from blacktree.cli.table import print_table
     from blacktree.client.notify import targets
 
     found = ask(targets)
@@ -149,7 +149,7 @@ def remove(name: str, as_json: bool) -> None:
 def log(name: str, as_json: bool) -> None:
     """Show the last tries to deliver to target NAME, newest first."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import print_table
+    from blacktree.cli.table import print_table
     from blacktree.client.notify import deliveries
 
     found = ask(lambda farm: deliveries(farm, name))

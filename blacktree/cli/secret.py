@@ -175,7 +175,8 @@ def without_newline(data: bytes) -> bytes:
 def show(kind: str | None, *, as_json: bool) -> None:
     """The list, of one kind or all; what is wrong with the key goes to stderr."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import age, print_table
+    from blacktree.cli.jobs import age
+    from blacktree.cli.table import print_table
     from blacktree.client.secrets import list_secrets
 
     found = ask(list_secrets)

@@ -98,7 +98,7 @@ def add(name: str, repository: str, as_json: bool, **options: Any) -> None:
 def list_(as_json: bool) -> None:
     """List the sources."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import print_table
+    from blacktree.cli.table import print_table
     from blacktree.client.sources import sources
 
     found = ask(sources)

@@ -72,7 +72,8 @@ def create(name: str, role: str, repositories: tuple[str, ...], expires: float |
 def list_(with_ended: bool, as_json: bool) -> None:
     """List the tokens, without what their bearers show."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import age, print_table
+    from blacktree.cli.jobs import age
+    from blacktree.cli.table import print_table
     from blacktree.client.tokens import list_tokens
 
     found = ask(list_tokens)["tokens"]
@@ -132,7 +133,7 @@ def link(name: str | None, as_json: bool) -> None:
 def audit(limit: int, by: str | None, as_json: bool) -> None:
     """Show who did what at the door, newest first."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import print_table
+    from blacktree.cli.table import print_table
 
     entries = ask(lambda farm: _entries(farm, limit, by))
     if as_json:

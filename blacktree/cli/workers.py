@@ -17,7 +17,8 @@ from blacktree.cli.options import debug_option, json_option, server_options
 def workers(as_json: bool) -> None:
     """List the workers: what they do, what they refuse and why."""
     from blacktree.cli.connection import ask
-    from blacktree.cli.jobs import age, print_table
+    from blacktree.cli.jobs import age
+    from blacktree.cli.table import print_table
 
     found = ask(lambda farm: farm.workers())
     if as_json:
