@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +22,8 @@ Examples:
 Exit code 0 says that it looked, not that all is well: read `ok` in the JSON.
 """
 
+INDENT = 28
+LEAST = 30
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("PROBLEM", "red")}
 
 
@@ -53,16 +57,22 @@ def doctor(config_file: str | None, as_json: bool) -> None:
         body = {"ok": problems == 0, "findings": msgspec.to_builtins(findings)}
         click.echo(json.dumps(body, ensure_ascii=False))
     else:
+        terminal = sys.stdout.isatty()
+        columns = shutil.get_terminal_size().columns if terminal else 0
         for finding in findings:
-            for line in finding_lines(finding, colour=sys.stdout.isatty()):
+            for line in finding_lines(finding, colour=terminal, columns=columns):
                 click.echo(printed(line, sys.stdout))
 
 
-def finding_lines(finding: "Finding", *, colour: bool) -> list[str]:
-    """A finding for a person: the mark, what was seen, how to mend it."""
+def finding_lines(finding: "Finding", *, colour: bool, columns: int = 0) -> list[str]:
+    """A finding for a person: the mark, what was seen, how to mend it; folded to a terminal with so many columns."""
     mark, hue = _MARKS[finding.status]
     padded = f"{mark:<8}"
-    lines = [f"{click.style(padded, fg=hue) if colour else padded} {finding.part:<18} {finding.text}"]
-    if finding.advice:
-        lines.append(f"{'':<28}{finding.advice}")
-    return lines
+    lines = []
+    for text in filter(None, (finding.text, finding.advice)):
+        width = columns - INDENT
+        lines += (
+            textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) if width >= LEAST else [text]
+        )
+    head = f"{click.style(padded, fg=hue) if colour else padded} {finding.part:<18} {lines[0]}"
+    return [head, *(f"{'':<{INDENT}}{line}" for line in lines[1:])]

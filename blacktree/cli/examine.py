@@ -32,7 +32,8 @@ async def examine(config: Config, origins: Origins, where: Endpoint | BlacktreeE
     """Every finding, in a fixed order."""
 
     async def files() -> list[Finding]:
-        return await trio.to_thread.run_sync(local_findings, config, origins)
+        farm = where.state if isinstance(where, Endpoint) else None
+        return await trio.to_thread.run_sync(local_findings, config, origins, farm)
 
     visits: list[tuple[str, Visit]] = [
         ("engine", lambda: _engine(config)),
@@ -69,14 +70,20 @@ async def examine(config: Config, origins: Origins, where: Endpoint | BlacktreeE
     return [finding for name, _ in visits for finding in found[name]]
 
 
-def local_findings(config: Config, origins: Origins) -> list[Finding]:
-    """Disk, state directories, secret files and registry logins of this machine."""
+def local_findings(config: Config, origins: Origins, farm: Path | None = None) -> list[Finding]:
+    """Disk, state directories, secret files and registry logins of this machine.
+
+    `farm`: the state directory of one that is here; where the settings name no other, it is the one that counts.
+    """
     result = []
+    found = {"orchestrator": farm, "worker": farm and farm / "worker"}
     for part, name, settings in (
         ("orchestrator", "orchestrator", config.orchestrator),
         ("worker", "worker", config.worker),
     ):
-        path = Path(settings.state_directory or default_state_directory(os.environ, name))
+        here = found[name]
+        fallback = here if here is not None and here.is_dir() else default_state_directory(os.environ, name)
+        path = Path(settings.state_directory or fallback)
         result.append(findings.state(f"{part} state", path))
         budget = 0
         if part == "worker":

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from blacktree.cli import findings
-from blacktree.cli.examine import engine_findings
+from blacktree.cli.doctor import finding_lines
+from blacktree.cli.examine import engine_findings, local_findings
+from blacktree.config import Config, WorkerConfig
 from blacktree.providers.base import Health
 from tests.cli.running import run
 from tests.parts.disk import few_files
@@ -146,3 +148,23 @@ def test_a_port_that_hangs_up_is_no_broker() -> None:
         thread.join()
     told = next(each for each in json.loads(ran.out)["findings"] if each["part"] == "broker")
     assert "does not speak AMQP" in told["text"]
+
+
+def test_the_farm_that_runs_here_is_the_one_that_is_looked_at(tmp_path: Path) -> None:
+    farm = tmp_path / "up"
+    (farm / "worker").mkdir(parents=True, mode=0o700)
+    farm.chmod(0o700)
+    texts = {found.part: found.text for found in local_findings(Config(), {}, farm)}
+    assert (texts["orchestrator state"], texts["worker state"]) == (str(farm), str(farm / "worker"))
+    elsewhere = Config(worker=WorkerConfig(state_directory=str(tmp_path)))
+    texts = {found.part: found.text for found in local_findings(elsewhere, {}, farm)}
+    assert texts["worker state"] == str(tmp_path)
+
+
+def test_a_finding_is_folded_on_a_terminal_alone() -> None:
+    finding = findings.Finding(part="broker", status="problem", text="word " * 20 + "end", advice="mend it")
+    assert len(finding_lines(finding, colour=False)) == 2
+    lines = finding_lines(finding, colour=False, columns=80)
+    assert max(len(line) for line in lines) <= 80
+    assert " ".join(" ".join(lines).split()) == f"PROBLEM broker {finding.text} mend it"
+    assert {line[:28].strip() for line in lines[1:]} == {""}
