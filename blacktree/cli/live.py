@@ -37,7 +37,7 @@ class LivePrinter:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         self._steps: dict[str, Step] = {}
-        self._lines: deque[str] = deque(maxlen=LINES)
+        self._lines: deque[tuple[str, str]] = deque(maxlen=LINES)
         self._state = "queued"
         self._spinner = Spinner("dots")
         self._began = time.monotonic()
@@ -62,13 +62,15 @@ class LivePrinter:
             case "log":
                 line = shown(event["line"], terminal=True)
                 if line.strip():
-                    self._lines.append(line)
+                    self._lines.append((event["step"], line))
             case "step_started":
                 self._steps[event["step"]] = Step(event["name"])
             case "step_finished":
                 step = self._steps.pop(event["step"], None) or Step(event["name"])
                 step.took, step.cached, step.ok = event["seconds"], bool(event.get("cached")), bool(event.get("ok"))
                 self._console.print(_row(step), soft_wrap=True)
+                # Below are the lines of what runs; those of what has ended say nothing of it.
+                self._lines = deque((each for each in self._lines if each[0] != event["step"]), maxlen=LINES)
             case "progress":
                 if event["step"] in self._steps:
                     self._steps[event["step"]].progress = progress_text(event)
@@ -112,7 +114,8 @@ class LivePrinter:
             table = Table.grid(padding=(0, 1))
             table.add_row(self._spinner, _row(step, running=True))
             rows.append(table)
-        rows += [Text.from_ansi(f"    {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in self._lines]
+        for _, line in self._lines:
+            rows.append(Text.from_ansi(f"    {line}", style="dim", no_wrap=True, overflow="ellipsis"))
         if not rows:
             table = Table.grid(padding=(0, 1))
             table.add_row(self._spinner, Text(self._state))

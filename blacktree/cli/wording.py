@@ -62,8 +62,9 @@ def progress_text(event: Event) -> str:
     """A `progress` event in words."""
     current, total, unit = event["current"], event["total"], event.get("unit", "")
     if unit in ("bytes", "B"):
-        mega = f"{current / 1e6:.1f}"
-        return f"{mega} of {total / 1e6:.1f} MB" if total else f"{mega} MB"
+        size, name, digits = (1e6, "MB", 1) if max(current, total) >= 1e6 else (1e3, "kB", 0)
+        done = f"{current / size:.{digits}f}"
+        return f"{done} of {total / size:.{digits}f} {name}" if total else f"{done} {name}"
     return f"{current} of {total} {unit}" if total else f"{current} {unit}"
 
 
@@ -86,7 +87,8 @@ def ending(job: Mapping[str, Any]) -> list[str]:
         code = f", exit code {error['exit_code']}" if error.get("exit_code") is not None else ""
         lines.append(f"  in step {error['step']}{code}")
     lines += [f"  | {line}" for line in error.get("last_lines", [])[-10:]]
-    if error.get("advice"):
+    # A retry is the last line's word, with the job's id.
+    if error.get("advice") and "`blacktree retry`" not in error["advice"]:
         lines.append(f"  {error['advice']}")
     if job["state"] != "canceled":
         lines.append(f"  again: blacktree retry {job['id']}")

@@ -232,7 +232,8 @@ def lose(name: AttemptName, why: str, rules: Rules, *, counts: bool = True, code
             records.append(_changed(time, job, S.TIMED_OUT, after.error.message if after.error else ""))
             return _decision(after, records, rules)
         if counted and job.tries + 1 >= job.spec.max_attempts:
-            message = f"{why}; that was the last of {job.spec.max_attempts} tries"
+            most = job.spec.max_attempts
+            message = f"{why}; that was the {'only try' if most == 1 else f'last of {most} tries'}"
             final = Failure(code=code, message=message, advice="submit it again with `blacktree retry`", retryable=True)
             after = move(after, S.LOST, tries=job.tries + 1, finished_at=time, error=final)
             records.append(_changed(time, job, S.LOST, message))

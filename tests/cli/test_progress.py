@@ -16,7 +16,7 @@ from blacktree.cli.jobs import print_table
 from blacktree.cli.live import LivePrinter
 from blacktree.cli.main import tree
 from blacktree.cli.progress import JsonPrinter, PlainPrinter
-from blacktree.cli.wording import ending, seconds, shown
+from blacktree.cli.wording import ending, progress_text, seconds, shown
 
 EVENTS: list[dict[str, Any]] = [
     {"seq": 1, "type": "state", "from": None, "to": "queued", "reason": "", "attempt": 0},
@@ -95,6 +95,39 @@ def test_the_live_picture_ends_as_a_record() -> None:
     text = out.getvalue()
     for word in ("job j1", "COPY x", "cached", "RUN make", "the rest was clipped", "make failed", "x.c:1"):
         assert word in text
+
+
+def test_below_the_steps_are_the_lines_of_those_that_run() -> None:
+    picture = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with LivePrinter(Console(file=io.StringIO(), force_terminal=True, width=80)) as printer:
+        for event in EVENTS[:10]:
+            printer.event(event)
+        picture.print(printer._picture())
+        printer.end(JOB)
+    assert isinstance(picture.file, io.StringIO)
+    text = picture.file.getvalue()
+    assert "one" in text
+    assert "two" not in text
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "said"),
+    [
+        (0, 31, "0 of 0 kB"),
+        (2_300, 450_000, "2 of 450 kB"),
+        (0, 2_500_000, "0.0 of 2.5 MB"),
+        (900, 0, "1 kB"),
+        (3_000_000, 0, "3.0 MB"),
+    ],
+)
+def test_sizes_are_told_in_a_unit_that_fits(current: int, total: int, said: str) -> None:
+    assert progress_text({"current": current, "total": total, "unit": "bytes"}) == said
+
+
+def test_the_way_to_try_again_is_told_once() -> None:
+    error = {"message": "worker w lost", "advice": "submit it again with `blacktree retry`"}
+    lines = ending({"id": "j1", "state": "lost", "error": error})
+    assert lines == ["job j1 lost: worker w lost", "  again: blacktree retry j1"]
 
 
 @pytest.mark.parametrize(
