@@ -112,7 +112,7 @@ class Reconciler:
                     self._chronicle.note("broker_lost", status.reason or "the broker is gone", subject=status.kind)
                     log.warning("broker lost", reason=status.reason)
                 elif connected is False and status.connected:
-                    self._chronicle.note("broker_back", "the broker is back", subject=status.kind)
+                    self._chronicle.note("broker_back", "the broker is connected", subject=status.kind)
                     log.info("broker connected")
                 connected = status.connected
                 if connected:
@@ -168,4 +168,5 @@ class Reconciler:
                     again += 1
         if again:
             log.warning("tickets published again", pool=pool, jobs=again)
-            self._chronicle.note("tickets_again", f"published {again} tickets of pool {pool} again", subject=pool)
+            text = f"published {again} ticket{'' if again == 1 else 's'} of pool {pool} again"
+            self._chronicle.note("tickets_again", text, subject=pool)

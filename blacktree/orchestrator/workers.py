@@ -199,7 +199,8 @@ class Workers:
         await self._joined.send((member, self._serve))
         rejoined = old is not None and old.registration.incarnation == registration.incarnation
         if not rejoined:
-            text = f"worker {member.id} joined pool {registration.pool} with {member.slots} slots"
+            slots = f"{member.slots} slot{'' if member.slots == 1 else 's'}"
+            text = f"worker {member.id} joined pool {registration.pool} with {slots}"
             self._chronicle.note("worker_joined", text, subject=member.id)
             self._calm_at[registration.pool] = trio.current_time() + self.lease_seconds
             await self._joined.send((member, self._calm))

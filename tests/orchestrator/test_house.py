@@ -275,7 +275,7 @@ async def test_retry_keeps_spec_and_commit(house: House) -> None:
 
 
 async def test_drain_and_undo(house: House) -> None:
-    worker = await house.worker()
+    worker = await house.worker(slots=1)
     assert (await house.control.drain(worker.id, True)).state == "draining"
     job_id = await house.submit()
     assert "draining" in str((await house.control.job(job_id)).waiting)
@@ -285,8 +285,11 @@ async def test_drain_and_undo(house: House) -> None:
     await house.control.drain(worker.id, False)
     assert [view.state for view in house.control.workers()] == ["free"]
     assert (await worker.next_assignment()).name.job_id == job_id
-    types = [event.type for event in await house.control.farm_events(1, 100)]
-    assert "worker_joined" in types
+    events = await house.control.farm_events(1, 100)
+    types = [event.type for event in events]
+    assert [event.text for event in events if event.type == "worker_joined"] == [
+        f"worker {worker.id} joined pool default with 1 slot"
+    ]
     assert "worker_drained" in types
 
 
