@@ -125,6 +125,10 @@ def spec_of(
 ) -> dict[str, Any]:
     """The spec as it is sent: only what was asked for, so that the server's defaults hold."""
     spec: dict[str, Any] = {"repository": source(repository)}
+    if os.path.isdir(spec["repository"]):
+        from blacktree.cli.worktree import refuse_below
+
+        refuse_below(spec["repository"])
     for name, value in given.items():
         match value:
             case None | False | ():

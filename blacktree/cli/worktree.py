@@ -4,6 +4,7 @@ Only what git has on this disk is asked; no remote is spoken to. A remote's user
 """
 
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -69,6 +70,19 @@ def uncommitted(directory: str) -> list[str]:
     told_names = ", ".join(shown(name, terminal=True) for name in names[:_NAMED])
     more = ", …" if len(names) > _NAMED else ""
     return [f"not committed: {' and '.join(parts)} ({told_names}{more}); what is built is without them"]
+
+
+def refuse_below(directory: str) -> None:
+    """Raises `BadRequest` for a directory inside a repository: nobody could fetch from it."""
+    prefix = _ask(directory, "rev-parse", "--show-prefix").rstrip("/")
+    if not prefix:
+        return
+    top = _ask(directory, "rev-parse", "--show-toplevel")
+    raise BadRequest(
+        f"{os.path.abspath(directory)} is a directory inside the repository {top}",
+        code="no_repository",
+        advice=f"name that, and this as its context: `{shlex.quote(top)} --context {shlex.quote(prefix)}`",
+    )
 
 
 def _parse_status(status: str) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blacktree.cli.worktree import Found, here, told, uncommitted, without_credentials
+from blacktree.cli.worktree import Found, here, refuse_below, told, uncommitted, without_credentials
 from blacktree.errors import BadRequest
 from tests.cli.running import run
 from tests.parts.git_server import ENVIRONMENT, commit_files, git, make_repository
@@ -207,3 +207,16 @@ def test_a_repository_that_git_refuses_is_not_called_none(clone: Path, monkeypat
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(BadRequest, match=r"dubious ownership in repository.*--add safe\.directory"):
         here(str(clone.parent / "foreign"))
+
+
+def test_a_directory_inside_a_repository_is_refused_with_the_command_to_use(clone: Path) -> None:
+    below = clone / "a b" / "c"
+    below.mkdir(parents=True)
+    with pytest.raises(BadRequest) as refused:
+        refuse_below(str(below))
+    assert f"`{clone} --context 'a b/c'`" in str(refused.value)
+    ran = run("build", str(below), "--server", "http://127.0.0.1:9", "--token", "t")
+    assert (ran.code, ran.out) == (2, "")
+    git(clone, "init", "-q", "--bare", "bare.git")
+    for repository in (clone, clone / "bare.git", clone / ".git", clone.parent):
+        refuse_below(str(repository))
