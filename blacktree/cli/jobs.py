@@ -108,9 +108,8 @@ def job_lines(found: dict[str, Any]) -> list[str]:
         ("retry of", found["retry_of"]),
         ("part of", found.get("part_of")),
         ("tries", f"{found['tries']} of {spec['max_attempts']}" if found["tries"] else None),
-        ("created", found["created_at"]),
-        ("started", found["started_at"]),
-        ("finished", found["finished_at"]),
+        *((name, _to_the_second(found[f"{name}_at"])) for name in ("created", "started", "finished")),
+        ("took", seconds(_passed(found)) if found["started_at"] and found["finished_at"] else None),
     ]
     lines = [f"{name:<9} {value}" for name, value in rows if value]
     lines += [f"part {part['platform']}: job {part['job_id']}" for part in found.get("parts", ())]
@@ -130,6 +129,18 @@ def job_lines(found: dict[str, Any]) -> list[str]:
     if found["finished_at"]:
         lines += ending(found)
     return [shown(line, terminal=sys.stdout.isatty()) for line in lines]
+
+
+def _to_the_second(moment: str | None) -> str | None:
+    return moment and f"{moment[:19]}Z"
+
+
+def _passed(found: dict[str, Any]) -> float:
+    """Seconds from a job's first start to its end."""
+    from datetime import datetime
+
+    first, last = (datetime.fromisoformat(found[f"{name}_at"]) for name in ("started", "finished"))
+    return (last - first).total_seconds()
 
 
 def age(moment: str) -> str:

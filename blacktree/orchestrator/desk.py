@@ -219,7 +219,7 @@ class Desk:
 
     async def _waiting(self, job: Job, why: Why, place: bool) -> str:
         if job.not_before is not None and job.not_before > now():
-            return f"backing off until {rfc3339(job.not_before)}"
+            return f"backing off until {rfc3339(job.not_before)[:19]}Z"
         reason, in_line = why(job.spec.pool, wanted_by(job))
         if not place or not in_line:
             return reason

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from blacktree.cli.connection import say
 from blacktree.cli.joblog import unknown_step
-from blacktree.cli.jobs import print_table
+from blacktree.cli.jobs import job_lines
+from blacktree.cli.table import print_table
 from blacktree.cli.live import LivePrinter
 from blacktree.cli.main import tree
 from blacktree.cli.progress import JsonPrinter, PlainPrinter
@@ -122,6 +123,24 @@ def test_below_the_steps_are_the_lines_of_those_that_run() -> None:
 )
 def test_sizes_are_told_in_a_unit_that_fits(current: int, total: int, said: str) -> None:
     assert progress_text({"current": current, "total": total, "unit": "bytes"}) == said
+
+
+def test_a_job_says_when_and_how_long_in_few_characters() -> None:
+    job = {
+        "id": "j1",
+        "state": "canceled",
+        "spec": {"repository": "/r", "ref": None, "max_attempts": 3},
+        "tries": 0,
+        "attempts": [],
+        "steps": [],
+        "created_at": "2026-01-31T12:00:00.123456Z",
+        "started_at": "2026-01-31T12:00:01.500000Z",
+        "finished_at": "2026-01-31T12:01:06.000000Z",
+    } | dict.fromkeys(("waiting", "commit", "retry_of"))
+    rows = dict(line.split(maxsplit=1) for line in job_lines(job)[:-1])
+    assert rows["created"] == "2026-01-31T12:00:00Z"
+    assert rows["took"] == "1 min 04 s"
+    assert "took" not in str(job_lines(job | {"started_at": None}))
 
 
 def test_the_way_to_try_again_is_told_once() -> None:
