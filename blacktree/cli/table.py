@@ -63,4 +63,4 @@ def print_table(
             cells = [click.style(cell, bold=True) for cell in cells]
         elif terminal and colours and row[column] in colours:
             cells[column] = click.style(cells[column], fg=colours[row[column]])
-        click.echo((" " * GAP).join(cells))
+        click.echo((" " * GAP).join(cells).rstrip())

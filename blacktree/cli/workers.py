@@ -32,8 +32,10 @@ def workers(as_json: bool) -> None:
         busy = f"{each['busy']}/{each['slots']}"
         disk = f"{each['free_disk_bytes'] / 1e9:.0f} GB" if each["free_disk_bytes"] else "-"
         seen = age(each["last_seen_at"])
-        rows.append((each["id"], each["state"], each["pool"], busy, disk, seen, each["engine"] or "-", each["refusal"]))
-    print_table(rows, colours={"free": "green", "dead": "red", "draining": "yellow"}, column=1)
+        # Slots are free, and yet it takes nothing: the note says why.
+        state = "refusing" if each["refusal"] and each["state"] == "free" else each["state"]
+        rows.append((each["id"], state, each["pool"], busy, disk, seen, each["engine"] or "-", each["refusal"]))
+    print_table(rows, colours={"free": "green", "dead": "red", "draining": "yellow", "refusing": "yellow"}, column=1)
 
 
 @click.command(epilog="\b\nExamples:\n  blacktree drain w2\n  blacktree drain w2 --undo\n")
