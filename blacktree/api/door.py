@@ -116,7 +116,9 @@ class Door:
             if error.errno == errno.EADDRINUSE:
                 message, code, advice = f"{where} is in use", "address_in_use", "listen elsewhere with --listen"
             else:
-                message, code, advice = f"cannot listen at {where}: {error.strerror or error}", "cannot_listen", ""
+                message, code = f"cannot listen at {where}: {error.strerror or error}", "cannot_listen"
+                low = " (ports below 1024 are for root)" if error.errno == errno.EACCES else ""
+                advice = f"choose an address of this machine with --listen{low}"
             raise Unavailable(message, code=code, advice=advice) from None
 
     async def _connection(self, stream: trio.SocketStream) -> None:

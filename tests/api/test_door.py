@@ -170,6 +170,15 @@ async def test_a_port_in_use_is_told() -> None:
         assert caught.value.code == "address_in_use"
 
 
+async def test_an_address_of_elsewhere_is_told_with_what_to_do() -> None:
+    async with open_house() as house:
+        door = Door(house.control, DoorConfig(), listen="192.0.2.1:8080", token="x")
+        with pytest.raises(Unavailable) as caught:
+            await door.run()
+        assert caught.value.code == "cannot_listen"
+        assert "--listen" in caught.value.advice
+
+
 async def test_a_slow_head_is_refused() -> None:
     async with open_house(head_seconds=0.3) as house:
         assert (await raw(house, b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
