@@ -226,7 +226,9 @@ class House(Parts):
         self.condition.set("draining")
         self.scaler.close()
         self.chronicle.note("stopping", "the orchestrator is shutting down")
-        log.info("shutting down", running=len(self.book))
+        grace = self.config.orchestrator.shutdown_grace_seconds
+        patience = {"grace_seconds": grace, "cut_by": "a second signal"} if len(self.book) else {}
+        log.info("shutting down", running=len(self.book), **patience)
         notify(f"STOPPING=1\nSTATUS=shutting down, {len(self.book)} builds running")
 
     def reload(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from blacktree.broker.base import execute_queue
 from blacktree.errors import Conflict, NotAllowed, Unavailable
@@ -272,6 +273,18 @@ async def test_retry_keeps_spec_and_commit(house: House) -> None:
     assert view.job.submitted_by == "ann"
     assert (view.job.retry_of, view.job.commit) == (job_id, "d" * 40)
     assert (await worker.next_assignment()).commit == "d" * 40
+
+
+async def test_who_ends_a_farm_that_builds_is_told_how_long_it_takes_and_how_to_cut_it(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with open_house(tmp_path, memory=True, shutdown_grace_seconds=0.0) as house:
+            worker = await house.worker(slots=1)
+            await house.submit()
+            await worker.next_assignment()
+            while not house.control.workers()[0].busy:
+                await trio.sleep(0.01)
+    [said] = [entry for entry in logs if entry["event"] == "shutting down"]
+    assert (said["running"], said["grace_seconds"], said["cut_by"]) == (1, 0.0, "a second signal")
 
 
 async def test_drain_and_undo(house: House) -> None:
