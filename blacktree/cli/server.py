@@ -50,6 +50,11 @@ def resolve(server: str | None, token: str | None, environ: Mapping[str, str]) -
             if _address(state) == url:
                 return Endpoint(url, read_token(state / TOKEN_FILE), state)
         return Endpoint(url, "")
+    if named := environ.get("BLACKTREE_ORCHESTRATOR_STATE_DIRECTORY"):
+        # Whoever names one means no other that happens to run.
+        states = [state for state in states if state == Path(named).resolve()]
+        if not states:
+            raise Unreachable(f"no farm runs on the state directory {named}", advice=ADVICE)
     running = [state for state in states if is_locked(state)]
     if len(running) > 1 and running[0] not in _defaults(environ):
         names = ", ".join(f"{_address(state)} ({state})" for state in running)

@@ -129,6 +129,20 @@ def test_flags_win_over_the_environment_and_that_over_a_farm_here(tmp_path: Path
     assert resolve("h:4", "four", environ)[:2] == ("http://h:4", "four")
 
 
+def test_who_names_a_state_directory_means_no_other_farm(tmp_path: Path) -> None:
+    named = tmp_path / "named"
+    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    environ["BLACKTREE_ORCHESTRATOR_STATE_DIRECTORY"] = str(named)
+    _farm(tmp_path / "blacktree" / "up", "http://127.0.0.1:1", "one")
+    with state.open_state(tmp_path / "blacktree" / "up"):
+        with pytest.raises(Unreachable, match=f"no farm runs on the state directory {named}"):
+            resolve(None, None, environ)
+        # One that was killed has left its address.
+        _farm(named, "http://127.0.0.1:2", "two")
+        assert resolve(None, None, environ)[:2] == ("http://127.0.0.1:2", "two")
+        assert resolve("127.0.0.1:1", None, environ).token == "one"
+
+
 def test_a_named_server_that_is_a_farm_here_needs_no_token(tmp_path: Path) -> None:
     environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     _farm(tmp_path / "blacktree" / "up", "http://127.0.0.1:1", "one")
