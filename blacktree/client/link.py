@@ -48,6 +48,8 @@ class Incoming(msgspec.Struct, frozen=True):
     params: msgspec.Raw = msgspec.Raw()
 
 
+# What OpenSSL makes of an answer in plain text.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 _TOKEN_ADVICE = "give it with --token or BLACKTREE_TOKEN; it is in the farm's STATE/token"
 _decode = msgspec.json.Decoder(Incoming).decode
 
@@ -138,6 +140,13 @@ class Endpoint:
                     f"the certificate of {self.server} is not trusted here: {cause.verify_message}",
                     code="server_certificate",
                     advice="name the authority's certificate in SSL_CERT_FILE",
+                    again=False,
+                ) from None
+            if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+                raise Unavailable(
+                    f"{self.server} does not speak TLS",
+                    code="server_address",
+                    advice=f"write http://{self._authority}",
                     again=False,
                 ) from None
             raise
@@ -283,7 +292,7 @@ def _rejection(server: str, rejected: trio_websocket.ConnectionRejected, *, give
     return Unavailable(
         f"{server} is no Blacktree server (it answered {rejected.status_code})",
         code="server_unreachable",
-        advice="check --server",
+        advice="is that a farm's address, and http or https as it speaks?",
         again=False,
     )
 

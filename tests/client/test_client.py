@@ -81,6 +81,10 @@ async def test_a_wrong_token_and_a_wrong_place() -> None:
             with pytest.raises(Unavailable) as lost:
                 await client.jobs()
             assert lost.value.code == "server_unreachable"
+            assert lost.value.advice.endswith("?")
+        async with Client(f"https://{house.address}", TOKEN) as client:
+            with pytest.raises(Unavailable, match=f"does not speak TLS; write http://{house.address}"):
+                await client.jobs()
 
 
 @pytest.mark.parametrize("server", ["ftp://x", "http://", "http://user:secret@x", "http://x:99999", "http://x?token=y"])
