@@ -13,10 +13,10 @@ from rich.console import Console
 from blacktree.cli.connection import say
 from blacktree.cli.joblog import unknown_step
 from blacktree.cli.jobs import job_lines
-from blacktree.cli.table import print_table
 from blacktree.cli.live import LivePrinter
 from blacktree.cli.main import tree
 from blacktree.cli.progress import JsonPrinter, PlainPrinter
+from blacktree.cli.table import print_table
 from blacktree.cli.wording import ending, progress_text, seconds, shown
 
 EVENTS: list[dict[str, Any]] = [

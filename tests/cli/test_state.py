@@ -96,7 +96,7 @@ def test_a_farm_that_somebody_else_has_left_there_is_none(tmp_path: Path) -> Non
 
 
 def test_farms_that_are_gone_are_forgotten(tmp_path: Path) -> None:
-    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    environ = {"XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}
     gone, here = tmp_path / "gone", tmp_path / "here"
     gone.mkdir()
     here.mkdir()
@@ -113,7 +113,7 @@ def _farm(place: Path, url: str, token: str) -> None:
 
 
 def test_flags_win_over_the_environment_and_that_over_a_farm_here(tmp_path: Path) -> None:
-    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}
     with pytest.raises(Unreachable, match="no farm runs"):
         resolve(None, None, environ)
     _farm(tmp_path / "blacktree" / "orchestrator", "http://127.0.0.1:2", "two")
@@ -131,7 +131,7 @@ def test_flags_win_over_the_environment_and_that_over_a_farm_here(tmp_path: Path
 
 def test_who_names_a_state_directory_means_no_other_farm(tmp_path: Path) -> None:
     named = tmp_path / "named"
-    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}
     environ["BLACKTREE_ORCHESTRATOR_STATE_DIRECTORY"] = str(named)
     _farm(tmp_path / "blacktree" / "up", "http://127.0.0.1:1", "one")
     with state.open_state(tmp_path / "blacktree" / "up"):
@@ -144,7 +144,7 @@ def test_who_names_a_state_directory_means_no_other_farm(tmp_path: Path) -> None
 
 
 def test_a_named_server_that_is_a_farm_here_needs_no_token(tmp_path: Path) -> None:
-    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}
     _farm(tmp_path / "blacktree" / "up", "http://127.0.0.1:1", "one")
     assert resolve("127.0.0.1:1", None, environ).token == "one"
     # Another server must not be shown this farm's token.
