@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from blacktree import __version__
-from blacktree.cli.early import leave_in_order_from_now_on, print_whatever_comes, unreadable_word
+from blacktree.cli.early import interrupts_as_ever, leave_in_order_from_now_on, print_whatever_comes, unreadable_word
 from blacktree.cli.options import DEBUG, debug_option, server_options
 
 # Name → (module, one line for `--help`). Written here so that `--help` needs no command's module.
@@ -171,6 +171,7 @@ def tree() -> None:
 def main() -> None:
     """Run the program; ends the process with an exit code of contract.md, section 1."""
     leave_in_order_from_now_on()
+    interrupts_as_ever()
     print_whatever_comes()
     if word := unreadable_word():
         _say(f"{word} is not text in this locale; write and name it in UTF-8, in a UTF-8 locale")

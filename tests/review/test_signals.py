@@ -135,8 +135,9 @@ def test_a_whole_farm_that_is_told_to_end_while_it_starts(tmp_path: Path, signal
         assert not Path(f"/proc/{recorded}").exists(), farm.log.read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("command", ["up", "orchestrator", "worker"])
-def test_told_to_end_while_python_still_imports(command: str, tmp_path: Path) -> None:
+def test_told_to_end_while_python_still_imports(command: str, number: signal.Signals, tmp_path: Path) -> None:
     environ = {"PATH": os.defpath, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     process = subprocess.Popen([*COMMAND, command], env=environ, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
     try:
@@ -145,9 +146,10 @@ def test_told_to_end_while_python_still_imports(command: str, tmp_path: Path) ->
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, said = process.communicate(timeout=40)
         assert process.returncode == 0, said.decode()
+        assert b"Traceback" not in said
     finally:
         process.kill()
         process.wait()
