@@ -27,7 +27,9 @@ async def test_the_slot_is_counted_for_the_job_that_has_it_and_is_free_again_aft
             worker = await house.worker("w")
             assignment = await worker.next_assignment()
             assert assignment.name.job_id == "first"
-            assert house.control.workers()[0].jobs == ["first"]
+            # The message may be looked at just now, with the other slot in hand.
+            while house.control.workers()[0].jobs != ["first"]:
+                await trio.sleep(0.01)
             # What a worker holds is counted anew when it registers.
             await worker.register()
             await worker.say(assignment)
