@@ -154,8 +154,10 @@ class Outbox:
     async def room(self) -> None:
         """Wait until more may be produced: memory is under its bound, or the spool took what is over it."""
         while self.memory_bytes > self._memory_limit and not self._discarded:
+            # A disk may take long to say no: what was stored meanwhile is not waited for again.
+            moved = self._moved
             if not await self._spill():
-                await self._moved.wait()
+                await moved.wait()
 
     async def stored(self, number: int) -> None:
         """Wait until the orchestrator has this batch. Raises `trio.ClosedResourceError` if it never will."""

@@ -1,5 +1,6 @@
 """Batches: numbered, unchanging, none lost and none doubled, whatever gets lost on the way."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -202,12 +203,15 @@ class SlowDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.writing, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
+        self.full = False
         write = os.pwrite
 
         def pwrite(number: int, data: memoryview, offset: int) -> int:
             written = write(number, data, offset)
             self.writing.set()
             assert self.go_on.wait(40)
+            if self.full:
+                raise OSError(errno.ENOSPC, "no space left on device")
             return written
 
         monkeypatch.setattr("blacktree.worker.spool.os.pwrite", pwrite)
@@ -268,3 +272,23 @@ async def test_what_is_thrown_away_while_it_is_spilled_gives_its_budget_back(
             disk.go_on.set()
     assert outbox.settled
     assert budget.used == 0
+
+
+async def test_a_disk_that_says_no_late_does_not_hold_a_build_whose_lines_were_all_stored_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch)
+    outbox = Outbox(Bell(), Spool(tmp_path, SpoolBudget(1 << 30)), attempt=1, memory_bytes=BATCH_BYTES)
+    receiver = Receiver()
+    expected = fill(outbox, "first")
+    disk.stall()
+    disk.full = True
+    with trio.fail_after(40):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outbox.room)
+            await disk.until_writing()
+            while outbox.pending:
+                outbox.acknowledge(receiver.store((await outbox.take(1 << 20))[0], 100))
+            disk.go_on.set()
+    assert text_of(receiver.batches) == expected
+    outbox.discard()
