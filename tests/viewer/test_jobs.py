@@ -1,6 +1,7 @@
 """The pages around a job's: the list, the form, the farm; as a person uses them."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -64,6 +65,24 @@ def test_the_list_is_live_and_can_be_filtered(watched: Watched, farm: WholeFarm,
     page.get_by_label("Text").fill(good)
     page.locator(f"a[data-job='{good}']").click()
     expect(page.locator(".head")).to_contain_text("succeeded")
+
+
+def test_a_job_that_many_newer_ones_have_passed_is_still_seen_to_end(
+    watched: Watched, farm: WholeFarm, submit: Submit, tmp_path: Path
+) -> None:
+    page = watched.page
+    ends = tmp_path / "ends"
+    long = submit({"until": str(ends)}, repository="/nowhere/list-long")
+    page.goto(farm.url)
+    row = page.locator(f"tr:has(a[data-job='{long}'])")
+    expect(row).to_contain_text("running")
+    # `farm.watch` tells of the newest hundred alone.
+    for _ in range(100):
+        last = submit(repository="/nowhere/list-short")
+    farm.wait_for(last, "succeeded", seconds=120)
+    expect(page.locator(f"tr:has(a[data-job='{last}'])")).to_contain_text("succeeded")
+    ends.touch()
+    expect(row).to_contain_text("succeeded")
 
 
 def test_the_form_says_what_the_server_says(watched: Watched, farm: WholeFarm) -> None:

@@ -6,7 +6,9 @@ const STATES = ["queued", "assigned", "running", "canceling", "succeeded", "fail
 const ALIVE = STATES.slice(0, 4);
 const COLUMNS = ["State", "Repository", "Image", "Worker", "Waited", "Took", "Created", "~Actions"];
 const PAGE = 100;
+const TOLD = 100; // `farm.watch` tells of so many, the newest
 const MOST_ASKED = 20;
+const newestFirst = (one, other) => (one.created_at < other.created_at ? 1 : one.created_at > other.created_at ? -1 : one.id < other.id ? 1 : -1);
 
 export class JobsPage {
   #rows = new Map();
@@ -15,7 +17,7 @@ export class JobsPage {
   constructor(connection, main, query) {
     this.connection = connection;
     this.jobs = new Map();
-    this.fresh = new Set();
+    this.asks = 0;
     this.cursor = null;
     this.address = location.hash;
     document.title = "Jobs · Blacktree";
@@ -48,7 +50,6 @@ export class JobsPage {
       element("div", { class: "scroll sheet-like" }, this.table), this.empty, element("p", { class: "foot" }, this.more)));
     this.watch = connection.watch("farm.watch", () => ({}), {
       begun: ({ jobs }) => {
-        this.fresh = new Set(jobs.map((job) => job.id));
         this.#take(jobs);
         this.#begin();
       },
@@ -121,10 +122,12 @@ export class JobsPage {
     this.more.hidden = !this.cursor;
   }
 
-  // What is shown, has not ended, and is too old to be told by itself.
+  // What is shown, has not ended, and is too old to be told by itself: in turn, where there are many.
   async #ask() {
-    const old = [...this.jobs.values()].filter((job) => !ENDED.has(job.state) && !this.fresh.has(job.id) && this.#fits(job));
-    for (const { id } of old.slice(0, MOST_ASKED)) {
+    const old = [...this.jobs.values()].sort(newestFirst).slice(TOLD).filter((job) => !ENDED.has(job.state) && this.#fits(job));
+    const first = old.length > MOST_ASKED ? this.asks % old.length : 0;
+    this.asks = first + MOST_ASKED;
+    for (const { id } of [...old.slice(first), ...old.slice(0, first)].slice(0, MOST_ASKED)) {
       try {
         this.#take([await this.connection.call("job.get", { id })]);
       } catch {
@@ -161,7 +164,7 @@ export class JobsPage {
     const names = [...new Set(all.map((job) => plain(repositoryName(job.spec.repository))))].sort().slice(0, 100);
     if (names.join("\n") !== this.names) fill(this.known, names.map((name) => element("option", { value: name })));
     this.names = names.join("\n");
-    const shown = all.filter((job) => this.#fits(job)).sort((one, other) => (one.created_at < other.created_at ? 1 : one.created_at > other.created_at ? -1 : one.id < other.id ? 1 : -1));
+    const shown = all.filter((job) => this.#fits(job)).sort(newestFirst);
     const focused = this.body.contains(document.activeElement) ? document.activeElement.dataset.job : "";
     fill(this.body, shown.map((job) => this.#row(job)));
     if (focused && document.activeElement?.dataset.job !== focused) this.body.querySelector(`a[data-job="${CSS.escape(focused)}"]`)?.focus();
