@@ -85,6 +85,25 @@ def test_a_job_that_many_newer_ones_have_passed_is_still_seen_to_end(
     expect(row).to_contain_text("succeeded")
 
 
+def test_a_list_that_stays_open_does_not_keep_all_that_came(watched: Watched, farm: WholeFarm, submit: Submit) -> None:
+    page = watched.page
+    page.goto(farm.url)
+    expect(page.locator("#connection")).to_have_text("live")
+    for _ in range(650):
+        last = submit(repository="/nowhere/list-many")
+    expect(page.locator(f"a[data-job='{last}']")).to_be_visible()
+    page.wait_for_function("() => document.querySelectorAll('a[data-job]').length < 600")
+    # What it has let go is found where older ones are.
+    page.get_by_label("Repository").fill("list-many")
+    expect(page).to_have_url(re.compile(r"repository=list-many$"))
+    rows, older = page.locator("a[data-job]"), page.get_by_role("button", name="Older jobs")
+    while (before := rows.count()) < 650:
+        older.click()
+        page.wait_for_function("before => document.querySelectorAll('a[data-job]').length > before", arg=before)
+    expect(older).to_be_hidden()
+    expect(rows).to_have_count(650)
+
+
 def test_the_form_says_what_the_server_says(watched: Watched, farm: WholeFarm) -> None:
     page = watched.page
     page.goto(f"{farm.url}#/submit")

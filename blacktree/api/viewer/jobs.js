@@ -8,6 +8,7 @@ const COLUMNS = ["State", "Repository", "Image", "Worker", "Waited", "Took", "Cr
 const PAGE = 100;
 const TOLD = 100; // `farm.watch` tells of so many, the newest
 const MOST_ASKED = 20;
+const SPARE = 500; // jobs that came by themselves, before a list that nobody reads begins anew
 const newestFirst = (one, other) => (one.created_at < other.created_at ? 1 : one.created_at > other.created_at ? -1 : one.id < other.id ? 1 : -1);
 
 export class JobsPage {
@@ -16,7 +17,9 @@ export class JobsPage {
 
   constructor(connection, main, query) {
     this.connection = connection;
+    this.main = main;
     this.jobs = new Map();
+    this.reach = 0;
     this.asks = 0;
     this.cursor = null;
     this.address = location.hash;
@@ -42,7 +45,7 @@ export class JobsPage {
     this.table = table(COLUMNS, [], { class: "list" });
     this.body = this.table.tBodies[0];
     this.empty = element("p", { class: "empty", hidden: true });
-    this.more = element("button", { type: "button", hidden: true, onclick: () => this.#more().catch(tell) }, "Older jobs");
+    this.more = element("button", { type: "button", hidden: true, onclick: () => this.#more(true).catch(tell) }, "Older jobs");
     this.said = element("span", { class: "aside", role: "status" });
     fill(main, element("div", { class: "page" },
       element("div", { class: "title" }, element("h1", {}, "Jobs"), this.said, element("span", { class: "gap" }), element("a", { class: "button main", href: "#/submit", dataset: { asks: "job.submit" } }, "Build")),
@@ -101,11 +104,13 @@ export class JobsPage {
   #begin() {
     this.clear.hidden = ![this.state, this.repository, this.pool, this.text].some((each) => each.value.trim());
     this.cursor = null;
+    this.reach = 0;
     this.#more().catch(tell);
     this.#draw();
   }
 
-  async #more() {
+  // `further`: whoever asks for older ones wants some that are not there yet.
+  async #more(further = false) {
     this.#turn += 1;
     const turn = this.#turn;
     let found = 0;
@@ -114,7 +119,8 @@ export class JobsPage {
       const page = await this.connection.ask("job.list", { ...this.#asked(), limit: PAGE, cursor: this.cursor });
       if (turn !== this.#turn) return;
       this.cursor = page.cursor;
-      found += page.jobs.length;
+      found += further ? page.jobs.filter((job) => !this.jobs.has(job.id)).length : page.jobs.length;
+      this.reach += page.jobs.length;
       this.#take(page.jobs);
       this.searching = Boolean(page.cursor) && found < PAGE / 4;
       this.#draw();
@@ -138,10 +144,19 @@ export class JobsPage {
 
   #take(jobs) {
     for (const job of jobs) this.jobs.set(job.id, job);
+    this.#forget();
     this.drawn ??= requestAnimationFrame(() => {
       this.drawn = undefined;
       this.#draw();
     });
+  }
+
+  // A page that stays open for days must not keep every job that came meanwhile. Who reads further down is left alone.
+  #forget() {
+    if (this.jobs.size <= this.reach + SPARE || this.main.scrollTop > 0 || this.body.contains(document.activeElement)) return;
+    this.jobs = new Map([...this.jobs.values()].sort(newestFirst).slice(0, TOLD).map((job) => [job.id, job]));
+    this.#rows = new Map([...this.#rows].filter(([id]) => this.jobs.has(id)));
+    this.#begin();
   }
 
   #fits(job) {
