@@ -85,6 +85,29 @@ def test_a_job_that_many_newer_ones_have_passed_is_still_seen_to_end(
     expect(row).to_contain_text("succeeded")
 
 
+def test_what_begins_far_down_in_a_long_line_is_seen_to_run(
+    watched: Watched, farm: WholeFarm, submit: Submit, tmp_path: Path
+) -> None:
+    page = watched.page
+    page.goto(farm.url)
+    worker = ask(farm, "/api/v1/workers")["workers"][0]["id"]
+    ask(farm, f"/api/v1/workers/{worker}/drain", {"drain": True})
+    ends = tmp_path / "ends"
+    waiting = [submit({"until": str(ends)}, repository="/nowhere/list-line") for _ in range(150)]
+    page.get_by_label("Repository").fill("list-line")
+    row = page.locator(f"tr:has(a[data-job='{waiting[0]}'])")
+    expect(row.or_(page.get_by_role("button", name="Older jobs")).first).to_be_visible()
+    if not row.count():
+        page.get_by_role("button", name="Older jobs").click()
+    expect(row).to_contain_text("queued")
+    ask(farm, f"/api/v1/workers/{worker}/drain", {"drain": False})
+    # Those at the head of the line are the oldest; four run at once.
+    for job in waiting[:4]:
+        expect(page.locator(f"tr:has(a[data-job='{job}'])")).to_contain_text("running")
+    ends.touch()
+    farm.wait_for(waiting[-1], "succeeded", seconds=120)
+
+
 def test_a_list_that_stays_open_does_not_keep_all_that_came(watched: Watched, farm: WholeFarm, submit: Submit) -> None:
     page = watched.page
     page.goto(farm.url)

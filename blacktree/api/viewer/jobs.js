@@ -4,6 +4,7 @@ import { ENDED, action, ago, element, fill, imageName, plain, repositoryName, si
 
 const STATES = ["queued", "assigned", "running", "canceling", "succeeded", "failed", "canceled", "timed_out", "lost"];
 const ALIVE = STATES.slice(0, 4);
+const RUNNING = STATES.slice(1, 4);
 const COLUMNS = ["State", "Repository", "Image", "Worker", "Waited", "Took", "Created", "~Actions"];
 const PAGE = 100;
 const TOLD = 100; // `farm.watch` tells of so many, the newest
@@ -21,6 +22,7 @@ export class JobsPage {
     this.jobs = new Map();
     this.reach = 0;
     this.asks = 0;
+    this.asked = new Map();
     this.cursor = null;
     this.address = location.hash;
     document.title = "Jobs · Blacktree";
@@ -128,12 +130,20 @@ export class JobsPage {
     this.more.hidden = !this.cursor;
   }
 
-  // What is shown, has not ended, and is too old to be told by itself: in turn, where there are many.
+  // What is shown, has not ended, and is too old to be told by itself: what runs now, at once; what ran and does so no
+  // more, one by one; then what waits, which may have been canceled.
   async #ask() {
     const old = [...this.jobs.values()].sort(newestFirst).slice(TOLD).filter((job) => !ENDED.has(job.state) && this.#fits(job));
-    const first = old.length > MOST_ASKED ? this.asks % old.length : 0;
-    this.asks = first + MOST_ASKED;
-    for (const { id } of [...old.slice(first), ...old.slice(0, first)].slice(0, MOST_ASKED)) {
+    if (!old.length) return;
+    const running = await this.connection.call("job.list", { state: RUNNING, limit: PAGE }).then((page) => page.jobs, () => []);
+    this.#take(running.filter((job) => this.jobs.has(job.id)));
+    const rest = old.filter((job) => !running.some(({ id }) => id === job.id));
+    // Whoever was asked about longest ago comes first.
+    const last = (job) => (job.state === "queued" ? 1e12 : 0) + (this.asked.get(job.id) ?? 0);
+    const some = rest.sort((one, other) => last(one) - last(other)).slice(0, MOST_ASKED);
+    this.asked = new Map([...this.asked].filter(([id]) => this.jobs.has(id)));
+    for (const { id } of some) {
+      this.asked.set(id, (this.asks += 1));
       try {
         this.#take([await this.connection.call("job.get", { id })]);
       } catch {
