@@ -40,6 +40,12 @@ def jobs(state: State, found: Iterable[Job]) -> State:
     return replace(state, jobs=known, page=page)
 
 
+def in_turn(found: list[Job], asked: Mapping[str, int]) -> list[Job]:
+    """Whom to ask about first: those that ran when they were last heard of, then those that waited; of each kind
+    whoever was asked about longest ago, by `asked`, so that where there are many nobody is passed over for ever."""
+    return sorted(found, key=lambda job: (job["state"] in WAITING, asked.get(job["id"], 0)))
+
+
 def lost(state: State, reason: str) -> State:
     """The farm is not heard any more."""
     return replace(state, trouble=reason, lost=state.lost + 1)

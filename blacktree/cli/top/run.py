@@ -28,6 +28,7 @@ ACTIVE_SECONDS = 10.0
 STRETCH = 1000
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 _FED = 100
+_ASKED = 20
 
 
 async def run(where: Endpoint) -> int:
@@ -201,16 +202,28 @@ class Top:
         self._set(hearing.jobs(self._state, page["jobs"]))
 
     async def _look_after_the_old(self) -> None:
-        """Active jobs that the feed does not tell of: a few of them, now and then."""
+        """Jobs that have not ended and that the feed does not tell of: what runs now, at once; of the others some, in
+        turn, those first that ran and do so no more."""
+        turn = 0
+        asked: dict[str, int] = {}
         while True:
             await trio.sleep(ACTIVE_SECONDS)
             jobs = sorted(self._state.jobs.values(), key=lambda job: str(job["created_at"]), reverse=True)
-            old = [job["id"] for job in jobs[_FED:] if job["state"] in (*ACTIVE, *WAITING)]
-            for job_id in old[:20]:
-                try:
-                    self._set(hearing.jobs(self._state, [await self._client.job(job_id)]))
-                except BlacktreeError:
-                    break
+            old = [job for job in jobs[_FED:] if job["state"] in (*ACTIVE, *WAITING)]
+            if not old:
+                continue
+            try:
+                running = (await self._client.jobs(ACTIVE, limit=500))["jobs"]
+                self._set(hearing.jobs(self._state, running))
+                seen = {job["id"] for job in running}
+                turn += 1
+                rest = hearing.in_turn([job for job in old if job["id"] not in seen], asked)
+                asked = {job["id"]: asked.get(job["id"], 0) for job in rest}
+                asked |= {job["id"]: turn for job in rest[:_ASKED]}
+                for job in rest[:_ASKED]:
+                    self._set(hearing.jobs(self._state, [await self._client.job(job["id"])]))
+            except BlacktreeError:
+                continue
 
     # One job
 

@@ -33,6 +33,16 @@ def test_the_list_is_walked() -> None:
     assert chosen(after(FARM, "page down", "home")[0]) == "a"
 
 
+def test_of_many_jobs_that_the_feed_does_not_tell_of_none_is_passed_over() -> None:
+    many = [a_job(f"w{number}", "queued") for number in range(50)] + [a_job("ran"), a_job("assigned", "assigned")]
+    asked: dict[str, int] = {}
+    for turn in range(1, 4):
+        some = hearing.in_turn(many, asked)[:20]
+        assert {"ran", "assigned"} == {job["id"] for job in some[:2]}
+        asked |= {job["id"]: turn for job in some}
+    assert asked.keys() == {job["id"] for job in many}
+
+
 def test_the_choice_stays_with_its_job_when_others_come() -> None:
     state, _ = after(FARM, "down")
     newer = hearing.farm(state, {"jobs": [a_job("new", created_at="2026-01-01T13:00:00Z")]})
