@@ -159,23 +159,30 @@ def restart(deployment: Deployment, now: datetime) -> Deployment:
 
 
 def rollback(deployment: Deployment, number: int | None, now: datetime) -> Deployment:
-    """A new version with the image and the run spec of an earlier one: `number`, or the last that ran before this one.
+    """A new version with the image and the run spec of an earlier one: `number`, or the last that ran before what
+    serves (or did last) and did not fail.
 
     Raises `NotFound` for a version that is not on record, `Conflict` for one without an image.
     """
-    current = deployment.serving
     if number is None:
-        ran = [each for each in deployment.versions if each.running_at is not None and each.number != current]
-        # A rollback's own copy is no step back from it.
-        now_running = deployment.version(current)
+        ran = [each for each in deployment.versions if each.running_at is not None]
+        # What serves, else what did so last.
+        current = deployment.version(deployment.serving) or max(ran, key=_ran_at, default=None)
+        # A rollback's own copy is no step back from it, nor is what took over later and broke.
         ran = [
             each
             for each in ran
-            if now_running is None or each.image != now_running.image or each.run != now_running.run
+            if current is not None
+            and each.state is not S.FAILED
+            and (each.image != current.image or each.run != current.run)
         ]
         if not ran:
-            raise Conflict(f"{deployment.name} has no earlier version that ran", code="nothing_earlier")
-        chosen = max(ran, key=lambda each: each.running_at or each.created_at)
+            raise Conflict(
+                f"{deployment.name} has no earlier version that ran and did not fail",
+                code="nothing_earlier",
+                advice="name the version to go back to",
+            )
+        chosen = max(ran, key=_ran_at)
     else:
         found = deployment.version(number)
         if found is None:
@@ -201,6 +208,10 @@ def rollback(deployment: Deployment, number: int | None, now: datetime) -> Deplo
         asked="",
     )
     return add(deployment, copy, now)
+
+
+def _ran_at(version: Version) -> datetime:
+    return version.running_at or version.created_at
 
 
 def told(deployment: Deployment, next_number: int) -> Deployment:

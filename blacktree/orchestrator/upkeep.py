@@ -38,7 +38,10 @@ def supervise(draft: Draft) -> None:
     if broken and (standby := _standby(draft)) is not None:
         draft.fail_for(number, broken[0])
         draft.serving = standby
-        draft.versions[standby] = msgspec.structs.replace(draft.versions[standby], drain_until=None)
+        # It is the last that ran, should somebody stop all and start it again.
+        draft.versions[standby] = msgspec.structs.replace(
+            draft.versions[standby], drain_until=None, running_at=draft.now
+        )
         draft.note(standby, "taken_back", f"version {standby} serves again: version {number} broke")
         return
     seen = [draft.seen(each) for each in places]

@@ -532,6 +532,49 @@ def test_stop_restart_and_rollback() -> None:
         releases.rollback(world.web, 99, world.now)
 
 
+def _taken_back() -> World:
+    """Versions 1 and 2 ran, 3 took over and broke, 2 serves again."""
+    world = World()
+    for image in ("one", "two"):
+        world.deploy(image=image)
+        world.settle(10)
+    world.deploy(image="three")
+    world.settle()
+    assert world.web.serving == 3
+    world.now += timedelta(seconds=1)
+    world.behaviour[3] = {"state": "backing_off", "restarts": 1}
+    world.settle()
+    assert (world.web.serving, world.state(3)) == (2, "failed")
+    return world
+
+
+def test_a_rollback_never_goes_to_what_took_over_and_broke() -> None:
+    world = _taken_back()
+    back = releases.rollback(world.web, None, world.now)
+    assert back.versions[-1].image == "one"
+
+
+def test_a_rollback_of_what_failed_for_good_goes_to_the_one_before() -> None:
+    world = World()
+    world.deploy(image="one")
+    world.settle(10)
+    world.deploy(image="two")
+    world.settle(10)
+    world.behaviour[2] = {"state": "failed"}
+    world.settle()
+    assert (world.web.serving, world.state(2)) == (None, "failed")
+    assert releases.rollback(world.web, None, world.now).versions[-1].image == "one"
+    world.deployments["web"] = releases.restart(world.web, world.now)
+    assert world.web.target == 2
+
+
+def test_what_was_taken_back_is_what_a_restart_after_a_stop_starts() -> None:
+    world = _taken_back()
+    world.deployments["web"] = releases.stop(world.web, world.now)
+    world.settle()
+    assert releases.restart(world.web, world.now).target == 2
+
+
 def test_a_restart_goes_replica_by_replica() -> None:
     world = World(replicas=3)
     world.deploy()
