@@ -114,7 +114,20 @@ class Watch:
                 why = await probe(health, container, self._containers)
             except Unasked:
                 why = None
+            if why and self._was_healthy() and (ended := await self._ended(container)) is not None:
+                return ended
             if why is not None and (end := self._checked(not why, why)) is not None:
                 return end
             healthy = self._was_healthy()
             await trio.sleep(health.interval_seconds if healthy else min(health.interval_seconds, START_PROBE_SECONDS))
+
+    async def _ended(self, container: Container) -> Ended | None:
+        """How it ended, if that is why it fails its check: the engine tells of an end only once it has cleaned up."""
+        with trio.move_on_after(self._spec.health.timeout_seconds):
+            try:
+                found = await self._containers.inspect(container.id)
+            except BlacktreeError:
+                return None
+            if found is not None and found.state == "ended":
+                return machine.exit_end(found.exit_code, found.oom_killed, found.error, self._spec.memory_bytes)
+        return None
