@@ -47,7 +47,7 @@ class Traffic:
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most_connections() if most is None else most
-        self._clients = 0
+        self.clients = 0
         self._told = False
         self._left = trio.Event()
         self._open: dict[Hashable, int] = {}
@@ -57,22 +57,22 @@ class Traffic:
         """Wait until one more client may come. Each port that waits for one may go beyond by one.
 
         The first wait is logged."""
-        while self._clients >= self._most:
+        while self.clients >= self._most:
             if not self._told:
                 self._told = True
                 log.warning(
                     "front ports take no more connections for now: they have half of the descriptors",
-                    connections=self._clients,
+                    connections=self.clients,
                     advice="raise the limit of open files (`ulimit -n`, LimitNOFILE)",
                 )
             await self._left.wait()
 
     def come(self) -> None:
         """A client was accepted; `leave` when it is gone."""
-        self._clients += 1
+        self.clients += 1
 
     def leave(self) -> None:
-        self._clients -= 1
+        self.clients -= 1
         self._left.set()
         self._left = trio.Event()
 

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterable, Mapping
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -77,6 +78,9 @@ class Fronts:
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
         self._fronts: dict[Address, tuple[Front, trio.CancelScope]] = {}
+        # A front that was closed lives on in the connections that wait in it, and takes them along when it is opened
+        # again: strategy `recreate` closes it between its two versions.
+        self._lately: WeakValueDictionary[tuple[str, Address], Front] = WeakValueDictionary()
         self._nursery: trio.Nursery | None = None
         self._changed = trio.Event()
         self.routes: dict[Address, Route] = {}
@@ -88,6 +92,7 @@ class Fronts:
         self.routes, self.refused = routes(candidates, self.routes)
         for address, (front, scope) in list(self._fronts.items()):
             if address not in self.routes:
+                front.lead_to(())
                 scope.cancel()
                 del self._fronts[address]
                 self._closed.pop(address, None)
@@ -95,10 +100,17 @@ class Fronts:
                 front.lead_to(self.routes[address].places)
         for address, route in self.routes.items():
             if address not in self._fronts and self._nursery is not None:
-                front, scope = Front(*address, self._traffic), trio.CancelScope()
+                front, scope = self._front(route.deployment, address), trio.CancelScope()
                 front.lead_to(route.places)
                 self._fronts[address] = front, scope
                 self._nursery.start_soon(self._keep, front, scope, name=f"front {address[0]}:{address[1]}")
+
+    def _front(self, deployment: str, address: Address) -> Front:
+        key = deployment, address
+        front = self._lately.get(key)
+        if front is None:
+            front = self._lately[key] = Front(*address, self._traffic)
+        return front
 
     def leads_to(self, key: Key) -> bool:
         """Whether an open front leads to this replica."""

@@ -3,14 +3,18 @@
 import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
+from blacktree.rpc.replica import ReplicaName, ReplicaOrder
+from blacktree.runspec import Port, RunSpec
 from blacktree.worker import front as fronts
 from blacktree.worker.front import Front, Place, Traffic
+from blacktree.worker.fronts import Candidate, Fronts
 from tests.parts.replicas import free_port
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
@@ -235,3 +239,31 @@ async def test_closed_it_takes_nothing_and_connections_live_on() -> None:
             await stream.send_all(b"still")
             await stream.send_eof()
             assert await read(stream) == b"still"
+
+
+async def test_who_waits_at_a_port_is_taken_along_when_it_is_closed_and_opened_again() -> None:
+    order = ReplicaOrder(
+        name=ReplicaName(deployment="shop", version=1, index=0),
+        generation=1,
+        image="a",
+        run=RunSpec(name="shop", ports=[Port(container=80, host=free_port())]),
+        serve=True,
+    )
+    async with house() as here:
+        traffic = Traffic()
+        kept = Fronts(traffic)
+        await here.nursery.start(kept.run)
+        place = await here.server(says(b"late"))
+        kept.lead([Candidate(order, {})])
+        stream = None
+        while stream is None:
+            with suppress(OSError):
+                stream = await trio.open_tcp_stream("127.0.0.1", order.run.ports[0].host)
+            await trio.sleep(0.01)
+        async with stream:
+            while not traffic.clients:
+                await trio.sleep(0.01)
+            kept.lead([])
+            await trio.testing.wait_all_tasks_blocked()
+            kept.lead([Candidate(order, {80: (place.host, place.port)})])
+            assert await read(stream) == b"late"
