@@ -128,7 +128,7 @@ class Ecr:
     def _fetch(self, place: Place) -> Token:
         self.asked += 1
         what = "ecr-public:GetAuthorizationToken" if place.public else "ecr:GetAuthorizationToken"
-        answer: Any = _told(what, lambda: self._client(place).get_authorization_token())
+        answer: Any = self._told(place, what, lambda client: client.get_authorization_token())
         try:
             data = answer["authorizationData"]
             data = data[0] if isinstance(data, list) else data
@@ -167,6 +167,24 @@ class Ecr:
             client: ECRClient = self._clients[place]
             return client
 
+    def _ask(self, place: Place, call: Callable[["ECRClient"], T]) -> T:
+        """What AWS says. boto3 reads a credentials file once a client: refused ones are read anew, once."""
+        known = place in self._clients
+        try:
+            return call(self._client(place))
+        except Exception as error:
+            if not known or not failure(error, "").code.startswith("aws_credentials"):
+                raise
+            with self._lock:
+                self._clients.pop(place, None)
+        return call(self._client(place))
+
+    def _told(self, place: Place, what: str, call: Callable[["ECRClient"], T]) -> T:
+        try:
+            return self._ask(place, call)
+        except Exception as error:
+            raise failure(error, what) from None
+
     # Repositories
 
     async def prepare(self, host: str, repository: str) -> None:
@@ -182,10 +200,11 @@ class Ecr:
         token = self.token(place)
         if place.public:
             return  # a public repository has texts and a name that people choose: made by hand
-        client = self._client(place)
         foreign = token.account != place.account
         try:
-            client.describe_repositories(registryId=place.account, repositoryNames=[repository])
+            self._ask(
+                place, lambda each: each.describe_repositories(registryId=place.account, repositoryNames=[repository])
+            )
             return
         except Exception as error:
             code = service_code(error)
@@ -201,16 +220,19 @@ class Ecr:
                 raise _other_account(token, place, repository) from None
             if not self._settings.create_repositories:
                 raise failure(error, "ecr:DescribeRepositories") from None
-        self._create(client, repository)
+        self._create(place, repository)
 
-    def _create(self, client: "ECRClient", repository: str) -> None:
+    def _create(self, place: Place, repository: str) -> None:
         settings = self._settings
         policy = self._lifecycle_policy()
         try:
-            client.create_repository(
-                repositoryName=repository,
-                imageScanningConfiguration={"scanOnPush": settings.scan_on_push},
-                imageTagMutability="IMMUTABLE" if settings.immutable_tags else "MUTABLE",
+            self._ask(
+                place,
+                lambda client: client.create_repository(
+                    repositoryName=repository,
+                    imageScanningConfiguration={"scanOnPush": settings.scan_on_push},
+                    imageTagMutability="IMMUTABLE" if settings.immutable_tags else "MUTABLE",
+                ),
             )
         except Exception as error:
             if service_code(error) == "RepositoryAlreadyExistsException":
@@ -218,9 +240,10 @@ class Ecr:
             raise failure(error, "ecr:CreateRepository") from None
         log.info("repository made", repository=repository)
         if policy:
-            _told(
+            self._told(
+                place,
                 "ecr:PutLifecyclePolicy",
-                lambda: client.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=policy),
+                lambda client: client.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=policy),
             )
 
     def _lifecycle_policy(self) -> str:
@@ -253,19 +276,12 @@ class Ecr:
         return True
 
     def _delete(self, place: Place, repository: str, tags: Sequence[str]) -> None:
-        client = self._client(place)
         ids: Any = [{"imageTag": tag} for tag in tags]
-        _told(
+        self._told(
+            place,
             "ecr:BatchDeleteImage",
-            lambda: client.batch_delete_image(registryId=place.account, repositoryName=repository, imageIds=ids),
+            lambda client: client.batch_delete_image(registryId=place.account, repositoryName=repository, imageIds=ids),
         )
-
-
-def _told(what: str, call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except Exception as error:
-        raise failure(error, what) from None
 
 
 def _other_account(token: Token, place: Place, repository: str) -> StepFailed:

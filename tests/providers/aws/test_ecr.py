@@ -1,10 +1,13 @@
 """ECR against moto: tokens, repositories, tags, and what is said when something is wrong."""
 
 import base64
+import json
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,52 @@ async def test_a_profile_is_used_and_a_wrong_one_told(moto: str, tmp_path: Path)
         await Ecr(EcrSettings(endpoint_url=moto, profile="nobody")).prepare(HOST, "app")
     assert caught.value.code == "aws_credentials_missing"
     assert "nobody" in caught.value.message
+
+
+class OnlyNew(ThreadingHTTPServer):
+    """AWS's API for the key AKIANEW alone: every other has expired."""
+
+    class RequestHandlerClass(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            good = "AKIANEW" in self.headers["authorization"]
+            token = base64.b64encode(b"AWS:new").decode()
+            answer: dict[str, Any] = {"__type": "ExpiredTokenException", "message": "expired"}
+            if good:
+                answer = {"authorizationData": [{"authorizationToken": token, "expiresAt": time.time() + 40_000}]}
+            body = json.dumps(answer).encode()
+            self.send_response(200 if good else 400)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+
+async def test_credentials_that_were_renewed_in_their_file_are_read_anew(
+    aws_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    def write(key: str) -> None:
+        text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\naws_session_token = y\n"
+        (tmp_path / "aws-credentials").write_text(text)
+
+    with OnlyNew(("127.0.0.1", 0), OnlyNew.RequestHandlerClass) as api:
+        threading.Thread(target=api.serve_forever, daemon=True).start()
+        ecr = Ecr(EcrSettings(endpoint_url=f"http://127.0.0.1:{api.server_port}"))
+        with pytest.raises(StepFailed) as caught:
+            ecr.token(HERE)
+        assert caught.value.code == "aws_credentials_missing"
+        write("AKIAOLD")
+        with pytest.raises(StepFailed) as caught:
+            ecr.token(HERE)
+        assert caught.value.code == "aws_credentials_expired"
+        write("AKIANEW")
+        assert ecr.token(HERE).login.password == "new"
+        api.shutdown()
 
 
 async def test_an_api_that_does_not_answer(aws_environment: None) -> None:
