@@ -74,7 +74,8 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "registry_unreachable",
         ),
         (
-            r"error parsing HTTP|invalid character|unexpected end of JSON|malformed|unsupported protocol",
+            r"error parsing HTTP|invalid character|unexpected end of JSON|malformed|unsupported protocol|"
+            r"unexpected HTTP status: [23]\d\d",
             "registry_garbage",
         ),
         (r"manifest unknown", "manifest_missing"),

@@ -22,6 +22,7 @@ from blacktree.providers.registry.manifest import Platform, checked_platform
         ("received unexpected HTTP status: 429 Too Many Requests", "registry_limited"),
         ("received unexpected HTTP status: 500 Internal Server Error", "registry_failed"),
         ("received unexpected HTTP status: 503 Service Unavailable", "registry_failed"),
+        ("received unexpected HTTP status: 200 OK", "registry_garbage"),
         ("Get https://r.example/v2/: dial tcp: lookup r.example: no such host", "registry_unreachable"),
         ("Get http://127.0.0.1:5/v2/: dial tcp 127.0.0.1:5: connect: connection refused", "registry_unreachable"),
         ("Put http://r/v2/x: EOF", "registry_unreachable"),
