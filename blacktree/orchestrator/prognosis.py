@@ -8,13 +8,15 @@ from blacktree.runspec import RunSpec
 
 MOST_STARTS = 3
 """A container that has ended so often before it was ever healthy will not come up."""
+ENGINE_LOST = "engine_lost"
+"""Its worker's engine was restarted: no fault of the container."""
 PATIENCE_SECONDS = 1800.0
 """How long pulling an image may take, beyond the time that a start may take."""
 
 
 def broke(place: Placement, state: ReplicaState) -> bool:
     """Whether a replica that was healthy no longer is, by its own fault."""
-    if place.healthy_at is None:
+    if place.healthy_at is None or state.code == ENGINE_LOST:
         return False
     return state.state in ("unhealthy", "backing_off", "failed") or state.restarts > place.restarts
 
@@ -22,7 +24,7 @@ def broke(place: Placement, state: ReplicaState) -> bool:
 def hopeless(state: ReplicaState) -> bool:
     """Whether a replica that starts will not come up."""
     given_up = state.state in ("failed", "unhealthy") or state.oom_killed
-    ends = state.restarts + (state.state == "backing_off")
+    ends = state.restarts + (state.state == "backing_off" and state.code != ENGINE_LOST)
     return given_up or (state.state != "healthy" and ends >= MOST_STARTS)
 
 

@@ -37,6 +37,8 @@ class Watch:
         self._containers = containers
         self._checked = checked
         self._was_healthy = was_healthy
+        # The engine went away, and the container is not known to have lived through that.
+        self._lost = False
 
     async def run(self, container: Container) -> Ended:
         """Return why it ended, or has to: then it is ended."""
@@ -74,12 +76,12 @@ class Watch:
         return msgspec.structs.replace(end, exit_code=ended.exit_code, oom_killed=ended.oom_killed)
 
     async def _wait(self, container: Container) -> Ended:
-        lost = False
         while True:
             try:
                 ended = await self._containers.wait(container.id)
             except EngineLost:
-                lost = not await self._runs_on(container)
+                self._lost = True
+                self._lost = not await self._runs_on(container)
                 continue
             except NotFound:
                 return Ended(code="removed", reason="somebody removed its container")
@@ -87,11 +89,14 @@ class Watch:
                 log.warning("a replica cannot be watched", name=repr(self._name), reason=str(error))
                 await trio.sleep(ASK_AGAIN_SECONDS)
                 continue
-            end = machine.exit_end(ended.exit_code, ended.oom_killed, ended.error, self._spec.memory_bytes)
-            if lost:
-                reason = f"the engine was restarted ({end.reason})"
-                return msgspec.structs.replace(end, code="engine_lost", reason=reason, free=True)
+            return self._end_of(ended)
+
+    def _end_of(self, ended: Container) -> Ended:
+        end = machine.exit_end(ended.exit_code, ended.oom_killed, ended.error, self._spec.memory_bytes)
+        if not self._lost:
             return end
+        reason = f"the engine was restarted ({end.reason})"
+        return msgspec.structs.replace(end, code="engine_lost", reason=reason, free=True)
 
     async def _runs_on(self, container: Container) -> bool:
         """The engine was away: wait until it answers, and say whether the container has lived through that."""
@@ -112,22 +117,28 @@ class Watch:
         while True:
             try:
                 why = await probe(health, container, self._containers)
+                if why and (ended := await self._ended(container)) is not None:
+                    return ended
             except Unasked:
                 why = None
-            if why and self._was_healthy() and (ended := await self._ended(container)) is not None:
-                return ended
             if why is not None and (end := self._checked(not why, why)) is not None:
                 return end
             healthy = self._was_healthy()
             await trio.sleep(health.interval_seconds if healthy else min(health.interval_seconds, START_PROBE_SECONDS))
 
     async def _ended(self, container: Container) -> Ended | None:
-        """How it ended, if that is why it fails its check: the engine tells of an end only once it has cleaned up."""
+        """How it ended, if that is why it fails its check: the engine tells of an end only once it has cleaned up.
+
+        Raises `Unasked` while the engine is away: the published ports go with it, whoever listens behind them."""
         with trio.move_on_after(self._spec.health.timeout_seconds):
             try:
                 found = await self._containers.inspect(container.id)
+            except EngineLost as error:
+                self._lost = True
+                raise Unasked(str(error)) from None
             except BlacktreeError:
                 return None
             if found is not None and found.state == "ended":
-                return machine.exit_end(found.exit_code, found.oom_killed, found.error, self._spec.memory_bytes)
+                return self._end_of(found)
+            self._lost = False
         return None

@@ -548,6 +548,26 @@ def _taken_back() -> World:
     return world
 
 
+def test_an_engine_that_restarts_in_the_middle_of_a_switch_fails_no_version() -> None:
+    world = World(strategy=Strategy(drain_seconds=5, settle_seconds=5))
+    world.deploy(image="one")
+    world.settle(10)
+    world.deploy(image="two")
+    world.settle(1)
+    world.behaviour = {each: {"state": "backing_off", "code": "engine_lost"} for each in (1, 2)}
+    world.settle(1)
+    assert (world.web.serving, world.web.target, world.state(2)) == (1, 2, "built")
+    world.behaviour = {}
+    world.settle(1)
+    assert world.web.serving == 1
+    world.settle(5)
+    assert (world.web.serving, world.state(2)) == (2, "running")
+    # Nor is what stands by taken back.
+    world.behaviour = {each: {"state": "backing_off", "code": "engine_lost"} for each in (1, 2)}
+    world.settle(1)
+    assert (world.web.serving, world.state(2)) == (2, "running")
+
+
 def test_a_rollback_never_goes_to_what_took_over_and_broke() -> None:
     world = _taken_back()
     back = releases.rollback(world.web, None, world.now)
