@@ -205,7 +205,9 @@ class Replica:
         self._move(machine.started(self._progress, trio.current_time()))
         self._output.follow(followers, container.id, self._maker.number)
         try:
-            watch = Watch(self.name, self.order.run, self._containers, self._checked, self._was_healthy)
+            watch = Watch(
+                self.name, self.order.run, self._containers, self._checked, self._was_healthy, self._engine_away
+            )
             end = await watch.run(container)
             await self._output.heard_out(container.id)
             return end
@@ -223,6 +225,11 @@ class Replica:
 
     def _was_healthy(self) -> bool:
         return self._progress.was_healthy
+
+    def _engine_away(self) -> None:
+        """It cannot be reached, and does not count as healthy: nothing is switched to it before it answers again."""
+        if self.phase == "healthy":
+            self._move(msgspec.structs.replace(self._progress, phase="starting", reason="its engine is away"))
 
     async def _ready(self) -> None:
         if self.order.run.secrets:

@@ -22,7 +22,8 @@ ASK_AGAIN_SECONDS = 0.5
 
 class Watch:
     """`checked` takes whether a check was passed, and why not; it answers why the container must go, if it must.
-    `was_healthy`: whether this container ever was."""
+    `was_healthy`: whether this container ever was. `engine_away`: its check fails, and nobody can say whose fault that
+    is."""
 
     def __init__(
         self,
@@ -31,12 +32,14 @@ class Watch:
         containers: Containers,
         checked: Callable[[bool, str], Ended | None],
         was_healthy: Callable[[], bool],
+        engine_away: Callable[[], None],
     ) -> None:
         self._name = name
         self._spec = spec
         self._containers = containers
         self._checked = checked
         self._was_healthy = was_healthy
+        self._engine_away = engine_away
         # The engine went away, and the container is not known to have lived through that.
         self._lost = False
 
@@ -135,6 +138,7 @@ class Watch:
                 found = await self._containers.inspect(container.id)
             except EngineLost as error:
                 self._lost = True
+                self._engine_away()
                 raise Unasked(str(error)) from None
             except BlacktreeError:
                 return None

@@ -46,9 +46,10 @@ class Away(ScriptedContainers):
         return Container(id=container, labels={}, state="ended", exit_code=255)
 
 
-async def watched(kind: type[ScriptedContainers]) -> tuple[Ended, list[str]]:
-    """What a container came to on whose port nobody listens, and which checks it failed."""
+async def watched(kind: type[ScriptedContainers]) -> tuple[Ended, list[str], bool]:
+    """What a container came to on whose port nobody listens, which checks it failed, and was the engine away?"""
     failed: list[str] = []
+    away: list[bool] = []
 
     def checked(ok: bool, why: str) -> Ended | None:
         failed.append(why)
@@ -61,14 +62,15 @@ async def watched(kind: type[ScriptedContainers]) -> tuple[Ended, list[str]]:
         container = Container(id="a", labels={}, state="running", ports={80: kept.getsockname()})
         async with trio.open_nursery() as nursery:
             name = ReplicaName(deployment="web", version=1, index=0)
-            return await Watch(name, spec, kind(nursery), checked, lambda: True).run(container), failed
+            watch = Watch(name, spec, kind(nursery), checked, lambda: True, lambda: away.append(True))
+            return await watch.run(container), failed, bool(away)
 
 
 async def test_who_was_healthy_and_ends_is_never_called_unhealthy() -> None:
-    end, failed = await watched(CleaningUp)
-    assert (end.code, end.oom_killed, failed) == ("oom_killed", True, [])
+    end, failed, away = await watched(CleaningUp)
+    assert (end.code, end.oom_killed, failed, away) == ("oom_killed", True, [], False)
 
 
 async def test_a_check_that_fails_while_the_engine_is_away_says_nothing() -> None:
-    end, failed = await watched(Away)
-    assert (end.code, end.free, failed) == ("engine_lost", True, [])
+    end, failed, away = await watched(Away)
+    assert (end.code, end.free, failed, away) == ("engine_lost", True, [], True)
