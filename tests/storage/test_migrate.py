@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from blacktree.errors import StorageFailed
-from blacktree.storage.migrate import migrate, steps
+from blacktree.job import JobState
+from blacktree.storage.migrate import SCHEMA, migrate, steps
+from tests.contracts.store import a_job, adding, everything, lines, queued, to
+from tests.storage.test_sqlite import opened
 
 
 @pytest.fixture
@@ -42,3 +45,35 @@ def test_a_newer_database_is_refused(connection: sqlite3.Connection) -> None:
         migrate(connection)
     assert caught.value.code == "state_too_new"
     connection.close()
+
+
+async def test_a_state_directory_of_the_first_schema_goes_on_with_all_that_is_in_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        for name in ("waits", "runs"):
+            await store.create(a_job(name), [queued()], [])
+            await store.change(name, adding(lines("a word")))
+        await store.change("runs", to(JobState.ASSIGNED))
+        before = [await everything(store, name) for name in ("waits", "runs")]
+    _back_to_the_first(tmp_path / "blacktree.db")
+    async with opened(tmp_path) as store:
+        assert [await everything(store, name) for name in ("waits", "runs")] == before
+        assert [job.id for job in await store.unfinished()] == ["runs"]
+        assert [job.id for job in await store.queued()] == ["waits"]
+        await store.revise("kind", "name", lambda _: b"new")
+        assert await store.document("kind", "name") == b"new"
+
+
+def _back_to_the_first(database: Path) -> None:
+    """As the first version would have written it: later steps have only added tables, which is checked here."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    first = sqlite3.connect(":memory:", isolation_level=None)
+    first.executescript((SCHEMA / "0001_initial.sql").read_text())
+    look = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL ORDER BY name"
+    wanted = dict(first.execute(look).fetchall())
+    found = dict(connection.execute(look).fetchall())
+    assert {name: found.get(name) for name in wanted} == wanted
+    for name in found.keys() - wanted.keys():
+        connection.execute(f"DROP TABLE {name}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    first.close()
