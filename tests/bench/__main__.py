@@ -22,7 +22,7 @@ ROWS = {
     "jobs": 150.0,
     "latency": 120.0,
     "build": 240.0,
-    "push": 420.0,
+    "push": 700.0,
     "output": 180.0,
     "readers": 150.0,
     "api": 60.0,
