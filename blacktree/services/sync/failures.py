@@ -4,13 +4,14 @@ import re
 
 from blacktree.errors import StepFailed
 
+DISK_ADVICE = "free space in the worker's state directory or lower `mirror_budget_bytes`"
 # (what git prints in the C locale, code, message, advice, whether a later attempt can succeed); the first match wins.
 _TABLE: list[tuple[str, str, str, str, bool]] = [
     (
         r"No space left on device|Disk quota exceeded",
         "disk_full",
         "the worker's disk is full",
-        "free space in the worker's state directory or lower `mirror_budget_bytes`",
+        DISK_ADVICE,
         True,
     ),
     (

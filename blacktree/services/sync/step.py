@@ -14,6 +14,7 @@ from blacktree.errors import BadRequest, StepFailed
 from blacktree.services.core.context import Build
 from blacktree.services.core.masking import Masker
 from blacktree.services.sync.credentials import Credentials, for_clone
+from blacktree.services.sync.failures import DISK_ADVICE
 from blacktree.services.sync.git import Git
 from blacktree.services.sync.lfs import pointers, told
 from blacktree.services.sync.mirrors import Corrupt, Mirrors, Resolved, mark_broken, trim
@@ -38,18 +39,12 @@ class SyncStep:
             await self._sync(build)
             ok = True
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StepFailed(
-                    f"the worker's disk is full: {error}",
-                    code="disk_full",
-                    advice="free space in the worker's state directory or lower `mirror_budget_bytes`",
-                    again=True,
-                    step=self.name,
-                ) from None
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            what = "the worker's disk is full" if full else "the worker cannot run git or use its state directory"
             raise StepFailed(
-                f"the worker cannot run git or use its state directory: {error}",
-                code="state_unusable",
-                advice="is git installed, and the worker's state directory writable?",
+                f"{what}: {error}",
+                code="disk_full" if full else "state_unusable",
+                advice=DISK_ADVICE if full else "is git installed, and the worker's state directory writable?",
                 again=True,
                 step=self.name,
             ) from None
